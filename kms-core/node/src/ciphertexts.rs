@@ -1,0 +1,1 @@
+//! Ciphertexts, fetched by digest from the party's own object stores.

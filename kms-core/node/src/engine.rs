@@ -1,0 +1,1 @@
+//! Decryption jobs.

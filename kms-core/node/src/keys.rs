@@ -1,0 +1,1 @@
+//! Key material that this party may use.
