@@ -1,0 +1,8 @@
+//! Compiles the protobuf definitions with `protox`, so no `protoc` is needed on the machine.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(["kms/v1/node.proto", "kms/v1/peer.proto"], ["proto"])?;
+    tonic_prost_build::configure().compile_fds(files)?;
+    Ok(())
+}

@@ -1,0 +1,336 @@
+//! Bounds of all fields, and the checks of whole messages.
+//!
+//! The transport cuts messages at [`MAX_CLIENT_MESSAGE`] and [`MAX_PEER_MESSAGE`] before it allocates; the checks here
+//! then hold each field to its own bound. They say nothing about meaning: whether a handle is a good handle is the
+//! business of the `chain` crate.
+
+use crate::{node, peer};
+
+/// Length of ids, hashes and handles.
+pub const ID: usize = 32;
+/// Length of an address.
+pub const ADDRESS: usize = 20;
+/// Length of a signature r ‖ s ‖ v.
+pub const SIGNATURE: usize = 65;
+/// Length of a selector.
+pub const SELECTOR: usize = 4;
+/// Handles of one request: 2,048 bits of the smallest type (2 bits).
+pub const MAX_HANDLES: usize = 1024;
+/// Length of extraData (version 3).
+pub const MAX_EXTRA_DATA: usize = 97;
+/// Length of a sentence for people.
+pub const MAX_TEXT: usize = 512;
+/// Live epochs that a party lists.
+pub const MAX_EPOCHS: usize = 64;
+/// Keys that a party lists.
+pub const MAX_KEYS: usize = 256;
+/// Parties of a committee.
+pub const MAX_PARTIES: usize = 255;
+/// Frames that support the evidence against one party.
+pub const MAX_EVIDENCE_FRAMES: usize = 8;
+/// Largest message of the client API.
+pub const MAX_CLIENT_MESSAGE: usize = 256 * 1024;
+/// Payload of one peer message.
+pub const MAX_PAYLOAD: usize = 256 * 1024;
+/// Largest frame between peers.
+pub const MAX_PEER_MESSAGE: usize = MAX_PAYLOAD + 1024;
+/// Sessions that one `Open` or `Resend` frame lists.
+pub const MAX_SESSIONS: usize = 1024;
+
+/// A message breaks a bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BoundsError {
+    /// A required field or branch is absent.
+    Missing(&'static str),
+    /// A field has not the one length that it may have.
+    Length {
+        /// Field.
+        field: &'static str,
+        /// Length it must have.
+        expected: usize,
+        /// Length it has.
+        got: usize,
+    },
+    /// A field, or the number of its entries, is above its bound.
+    TooLong {
+        /// Field.
+        field: &'static str,
+        /// Bound.
+        max: usize,
+        /// Length it has.
+        got: usize,
+    },
+}
+
+impl std::fmt::Display for BoundsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Missing(field) => write!(f, "{field} is missing"),
+            Self::Length { field, expected, got } => write!(f, "{field} has {got} bytes instead of {expected}"),
+            Self::TooLong { field, max, got } => write!(f, "{field} has {got} bytes or entries, at most {max} are allowed"),
+        }
+    }
+}
+
+impl std::error::Error for BoundsError {}
+
+fn exact(field: &'static str, bytes: &[u8], expected: usize) -> Result<(), BoundsError> {
+    if bytes.len() == expected { Ok(()) } else { Err(BoundsError::Length { field, expected, got: bytes.len() }) }
+}
+
+fn at_most(field: &'static str, got: usize, max: usize) -> Result<(), BoundsError> {
+    if got <= max { Ok(()) } else { Err(BoundsError::TooLong { field, max, got }) }
+}
+
+fn ids(field: &'static str, ids: &[Vec<u8>], max: usize) -> Result<(), BoundsError> {
+    at_most(field, ids.len(), max)?;
+    ids.iter().try_for_each(|id| exact(field, id, ID))
+}
+
+/// Reads a field of exactly 32 bytes.
+///
+/// # Errors
+/// [`BoundsError::Length`] names the field.
+pub fn id(field: &'static str, bytes: &[u8]) -> Result<[u8; ID], BoundsError> {
+    bytes.try_into().map_err(|_| BoundsError::Length { field, expected: ID, got: bytes.len() })
+}
+
+/// Reads a signature of exactly 65 bytes.
+///
+/// # Errors
+/// [`BoundsError::Length`] names the field.
+pub fn signature(field: &'static str, bytes: &[u8]) -> Result<[u8; SIGNATURE], BoundsError> {
+    bytes.try_into().map_err(|_| BoundsError::Length { field, expected: SIGNATURE, got: bytes.len() })
+}
+
+/// Checks a `Decrypt` call.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_decrypt(request: &node::DecryptRequest) -> Result<(), BoundsError> {
+    use node::decrypt_request::Source;
+    exact("epoch_id", &request.epoch_id, ID)?;
+    match &request.source {
+        None => Err(BoundsError::Missing("source")),
+        Some(Source::Request(r)) => {
+            exact("requester", &r.requester, ADDRESS)?;
+            ids("handles", &r.handles, MAX_HANDLES)?;
+            exact("selector", &r.selector, SELECTOR)?;
+            if r.finality > u32::from(u16::MAX) {
+                return Err(BoundsError::TooLong { field: "finality", max: usize::from(u16::MAX), got: r.finality as usize });
+            }
+            exact("context_id", &r.context_id, ID)
+        }
+        Some(Source::Public(r)) => {
+            ids("handles", &r.handles, MAX_HANDLES)?;
+            at_most("extra_data", r.extra_data.len(), MAX_EXTRA_DATA)
+        }
+    }
+}
+
+/// Checks an answer.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_answer(answer: &node::Answer) -> Result<(), BoundsError> {
+    exact("request_id", &answer.request_id, ID)?;
+    at_most("cleartexts", answer.cleartexts.len(), MAX_HANDLES * ID)?;
+    exact("signature", &answer.signature, SIGNATURE)?;
+    at_most("extra_data", answer.extra_data.len(), MAX_EXTRA_DATA)?;
+    exact("signer", &answer.signer, ADDRESS)
+}
+
+/// Checks what a party answered to a `Decrypt` call.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_decrypt_response(response: &node::DecryptResponse) -> Result<(), BoundsError> {
+    use node::decrypt_response::Outcome;
+    match &response.outcome {
+        None => Err(BoundsError::Missing("outcome")),
+        Some(Outcome::Answer(a)) => check_answer(a),
+        Some(Outcome::NotYet(n)) => at_most("detail", n.detail.len(), MAX_TEXT),
+        Some(Outcome::Refused(r)) => at_most("detail", r.detail.len(), MAX_TEXT),
+        Some(Outcome::EpochNotLive(e)) => ids("live", &e.live, MAX_EPOCHS),
+    }
+}
+
+/// Checks a receipt.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_receipt(receipt: &node::Receipt) -> Result<(), BoundsError> {
+    for (field, bytes) in [
+        ("request_id", &receipt.request_id),
+        ("context_id", &receipt.context_id),
+        ("epoch_id", &receipt.epoch_id),
+        ("key_id", &receipt.key_id),
+        ("arrived", &receipt.arrived),
+        ("late", &receipt.late),
+        ("wrong", &receipt.wrong),
+    ] {
+        exact(field, bytes, ID)?;
+    }
+    exact("signature", &receipt.signature, SIGNATURE)?;
+    at_most("evidence", receipt.evidence.len(), MAX_PARTIES)?;
+    for evidence in &receipt.evidence {
+        at_most("evidence.detail", evidence.detail.len(), MAX_TEXT)?;
+        at_most("evidence.frames", evidence.frames.len(), MAX_EVIDENCE_FRAMES)?;
+        for frame in &evidence.frames {
+            exact("session", &frame.session, ID)?;
+            exact("payload_hash", &frame.payload_hash, ID)?;
+            exact("signature", &frame.signature, SIGNATURE)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks what a party answered to a `GetStatus` call.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_status(response: &node::GetStatusResponse) -> Result<(), BoundsError> {
+    at_most("waiting_for", response.waiting_for.len(), MAX_TEXT)?;
+    response.answer.as_ref().map_or(Ok(()), check_answer)?;
+    response.receipt.as_ref().map_or(Ok(()), check_receipt)?;
+    response.refused.as_ref().map_or(Ok(()), |r| at_most("refused.detail", r.detail.len(), MAX_TEXT))
+}
+
+/// Checks what a party answered to a `GetKeys` call.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_keys(response: &node::GetKeysResponse) -> Result<(), BoundsError> {
+    at_most("keys", response.keys.len(), MAX_KEYS)?;
+    for key in &response.keys {
+        exact("key_id", &key.key_id, ID)?;
+        exact("epoch_id", &key.epoch_id, ID)?;
+        exact("context_id", &key.context_id, ID)?;
+        at_most("params", key.params.len(), MAX_TEXT)?;
+        at_most("state", key.state.len(), MAX_TEXT)?;
+    }
+    Ok(())
+}
+
+/// Checks what a party answered to a `Health` call.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_health(response: &node::HealthResponse) -> Result<(), BoundsError> {
+    at_most("phase", response.phase.len(), MAX_TEXT)?;
+    at_most("version", response.version.len(), MAX_TEXT)?;
+    exact("committee_hash", &response.committee_hash, ID)?;
+    at_most("peers", response.peers.len(), MAX_PARTIES)?;
+    ids("usable_keys", &response.usable_keys, MAX_KEYS)
+}
+
+/// Checks a frame of a peer.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_frame(frame: &peer::Frame) -> Result<(), BoundsError> {
+    use peer::frame::Body;
+    match &frame.body {
+        None => Err(BoundsError::Missing("body")),
+        Some(Body::Hello(h)) => {
+            exact("committee_hash", &h.committee_hash, ID)?;
+            exact("manifest_hash", &h.manifest_hash, ID)
+        }
+        Some(Body::Share(s)) => {
+            exact("session", &s.session, ID)?;
+            at_most("payload", s.payload.len(), MAX_PAYLOAD)?;
+            exact("signature", &s.signature, SIGNATURE)
+        }
+        Some(Body::Open(o)) => ids("sessions", &o.sessions, MAX_SESSIONS),
+        Some(Body::Resend(r)) => ids("sessions", &r.sessions, MAX_SESSIONS),
+        Some(Body::Dropped(d)) => exact("session", &d.session, ID),
+        Some(Body::Ping(_)) => Ok(()),
+    }
+}
+
+/// Cuts a sentence to [`MAX_TEXT`] bytes at a character boundary.
+#[must_use]
+pub fn text(mut sentence: String) -> String {
+    if sentence.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT).rev().find(|&i| sentence.is_char_boundary(i)).unwrap_or(0);
+        sentence.truncate(end);
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{DecryptRequest, OnChainRequest, PublicRequest, decrypt_request::Source};
+
+    fn on_chain() -> OnChainRequest {
+        OnChainRequest {
+            requester: vec![1; ADDRESS],
+            nonce: 1,
+            handles: vec![vec![2; ID]; 3],
+            selector: vec![3; SELECTOR],
+            gas_limit: 100_000,
+            finality: 0xffff,
+            deadline: 5,
+            context_id: vec![4; ID],
+        }
+    }
+
+    fn call(source: Option<Source>) -> DecryptRequest {
+        DecryptRequest { chain_id: 1, source, epoch_id: vec![5; ID], wait_ms: 0 }
+    }
+
+    #[test]
+    fn good_calls_pass() {
+        assert_eq!(check_decrypt(&call(Some(Source::Request(on_chain())))), Ok(()));
+        let public = PublicRequest { handles: vec![vec![1; ID]; MAX_HANDLES], extra_data: vec![0; MAX_EXTRA_DATA] };
+        assert_eq!(check_decrypt(&call(Some(Source::Public(public)))), Ok(()));
+    }
+
+    #[test]
+    fn each_bound_of_a_call_is_held() {
+        assert_eq!(check_decrypt(&call(None)), Err(BoundsError::Missing("source")));
+        let bad: Vec<(&str, Box<dyn Fn(&mut OnChainRequest)>)> = vec![
+            ("requester", Box::new(|r| r.requester.push(0))),
+            ("handles", Box::new(|r| r.handles = vec![vec![0; ID]; MAX_HANDLES + 1])),
+            ("handles", Box::new(|r| r.handles[1] = vec![0; 31])),
+            ("selector", Box::new(|r| r.selector.clear())),
+            ("finality", Box::new(|r| r.finality = 0x1_0000)),
+            ("context_id", Box::new(|r| r.context_id = Vec::new())),
+        ];
+        for (name, spoil) in bad {
+            let mut request = on_chain();
+            spoil(&mut request);
+            match check_decrypt(&call(Some(Source::Request(request)))) {
+                Err(BoundsError::Length { field, .. } | BoundsError::TooLong { field, .. }) => assert_eq!(field, name),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        let public = PublicRequest { handles: vec![], extra_data: vec![0; MAX_EXTRA_DATA + 1] };
+        assert!(check_decrypt(&call(Some(Source::Public(public)))).is_err());
+        let mut epoch = call(Some(Source::Request(on_chain())));
+        epoch.epoch_id.pop();
+        assert!(check_decrypt(&epoch).is_err());
+    }
+
+    #[test]
+    fn each_bound_of_a_frame_is_held() {
+        use peer::frame::Body;
+        let frame = |body| check_frame(&peer::Frame { body });
+        assert!(frame(None).is_err());
+        let share = peer::Share { session: vec![0; ID], round: 0, payload: vec![0; 8], signature: vec![0; SIGNATURE] };
+        assert!(frame(Some(Body::Share(share.clone()))).is_ok());
+        assert!(frame(Some(Body::Share(peer::Share { session: vec![], ..share.clone() }))).is_err());
+        assert!(frame(Some(Body::Share(peer::Share { signature: vec![0; 64], ..share.clone() }))).is_err());
+        assert!(frame(Some(Body::Share(peer::Share { payload: vec![0; MAX_PAYLOAD + 1], ..share }))).is_err());
+        assert!(frame(Some(Body::Open(peer::Open { sessions: vec![vec![0; ID]; MAX_SESSIONS + 1] }))).is_err());
+        assert!(frame(Some(Body::Resend(peer::Resend { sessions: vec![vec![0; 33]] }))).is_err());
+    }
+
+    #[test]
+    fn text_is_cut_at_a_character() {
+        let cut = text("é".repeat(MAX_TEXT));
+        assert!(cut.len() <= MAX_TEXT && cut.chars().all(|c| c == 'é'));
+        assert_eq!(text("short".into()), "short");
+    }
+}
