@@ -1,0 +1,50 @@
+//! Where the repository, its tools and its binaries are.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// The repository's root folder.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// A binary of this workspace, built beside the running one.
+///
+/// # Errors
+/// It is not there: build the workspace first (`./script/test` and `./script/demo` do).
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let mut dir = own.parent().context("own folder")?.to_path_buf();
+    if dir.ends_with("deps") {
+        dir.pop();
+    }
+    let path = dir.join(name);
+    if !path.exists() {
+        bail!("{} is missing: run cargo build --workspace first", path.display());
+    }
+    Ok(path)
+}
+
+/// A tool installed by `script/setup`.
+///
+/// # Errors
+/// It is not there.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    let path = root().join("node_modules/.bin").join(name);
+    if !path.exists() {
+        bail!("{} is missing: run ./script/setup first", path.display());
+    }
+    Ok(path)
+}
+
+/// A TCP port that is free now.
+///
+/// # Errors
+/// No port can be bound.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}

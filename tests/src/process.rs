@@ -1,0 +1,160 @@
+//! Child processes that a test starts, kills, pauses and restarts, and that never outlive it.
+
+use std::{
+    fs::{File, OpenOptions},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A named child process with its log file. Killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    program: PathBuf,
+    args: Vec<String>,
+    envs: Vec<(String, String)>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Starts `program`; its output goes to `<logs>/<name>.log`, appended over restarts.
+    ///
+    /// # Errors
+    /// The program can't be started or the log can't be opened.
+    pub fn start(name: &str, program: &Path, args: &[String], envs: &[(String, String)], logs: &Path) -> Result<Self> {
+        std::fs::create_dir_all(logs)?;
+        let mut process = Self {
+            name: name.to_owned(),
+            program: program.to_owned(),
+            args: args.to_vec(),
+            envs: envs.to_vec(),
+            log: logs.join(format!("{name}.log")),
+            child: None,
+        };
+        process.restart()?;
+        Ok(process)
+    }
+
+    /// The process's name, as in its log file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Adds arguments for the next start.
+    pub fn push_args(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+    }
+
+    /// Replaces all arguments for the next start.
+    pub fn set_args(&mut self, args: Vec<String>) {
+        self.args = args;
+    }
+
+    /// The present arguments.
+    pub fn args(&self) -> &[String] {
+        &self.args
+    }
+
+    /// Starts the process again after [`Process::kill`] or its own end.
+    ///
+    /// # Errors
+    /// It is still running, or can't be started.
+    pub fn restart(&mut self) -> Result<()> {
+        if self.is_running() {
+            bail!("{} is still running", self.name);
+        }
+        let out = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let err: File = out.try_clone()?;
+        let child = Command::new(&self.program)
+            .args(&self.args)
+            .envs(self.envs.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .with_context(|| format!("start {} ({})", self.name, self.program.display()))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Whether the process lives.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Kill −9, and wait until it is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and wait until it is gone.
+    pub fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGSTOP: the process keeps its sockets but says nothing.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT after [`Process::pause`].
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.child.as_ref().and_then(|child| Pid::from_raw(child.id().cast_signed())) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// The last lines of the log, for failure messages.
+    pub fn log_tail(&self, lines: usize) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let all: Vec<&str> = text.lines().collect();
+        format!("--- {} ({})\n{}", self.name, self.log.display(), all[all.len().saturating_sub(lines)..].join("\n"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A paused process must wake to die.
+        self.resume();
+        self.kill();
+    }
+}
+
+/// Runs a program to its end and returns what it printed.
+///
+/// # Errors
+/// It can't be started or exits with another code than 0; the error carries its output.
+pub fn run(program: &Path, args: &[&str], envs: &[(&str, String)], dir: &Path) -> Result<String> {
+    let output = Command::new(program)
+        .args(args)
+        .envs(envs.iter().map(|(key, value)| (*key, value.as_str())))
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("start {}", program.display()))?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!(
+            "{} {} ended with {}\n{stdout}\n{}",
+            program.display(),
+            args.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(stdout)
+}
