@@ -1,1 +1,9 @@
-//! Part of the KMS.
+//! Real processes for tests, demo and benches: a chain, n parties, a relayer, a coprocessor; to be killed, paused, cut and
+//! restarted at will.
+
+pub mod anvil;
+pub mod cluster;
+pub mod paths;
+pub mod process;
+pub mod relayer;
+pub mod vote;
