@@ -1,1 +1,25 @@
-//! Part of the KMS.
+//! Encodings that everybody shares who touches a plaintext, a ciphertext block or a key share.
+//!
+//! Pure: no tfhe, no chain, no sockets. A client that reconstructs a user decryption needs exactly this crate, and so does
+//! a party; both decode with the same function, so that they can't disagree about what a block means.
+//!
+//! - [`FheType`]: the types a handle can have, their widths and block counts;
+//! - [`Word`], [`Plaintext`]: a decrypted value;
+//! - [`LweBlocks`]: the LWE samples (a, b) mod 2^128 of one ciphertext, flat, for the dot products of the parties;
+//! - [`rounding`]: from an opened, flooded phase to message bits, with the checks of the protocol;
+//! - [`params`]: the parameter sets and their dimensions;
+//! - [`share`]: the file by which one party receives its shares.
+
+pub mod blocks;
+pub mod fhe_type;
+pub mod params;
+pub mod plaintext;
+pub mod rounding;
+pub mod share;
+
+pub use blocks::{BlocksError, LweBlocks, SecretKeyKind};
+pub use fhe_type::FheType;
+pub use params::ParamsId;
+pub use plaintext::{Plaintext, PlaintextError, Word};
+pub use rounding::{DecodeError, FloodBound, FloodBoundError, decode};
+pub use share::{PrssKey, ShareFile, ShareFileError, ShareVector};
