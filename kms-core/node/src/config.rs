@@ -1,1 +1,283 @@
-//! The party's own configuration.
+//! The party's own configuration: only what is private to it. What the committee shares stands in the manifest.
+//!
+//! TOML; an unknown key is an error. Relative paths are relative to the folder of the file.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::ConfigError;
+
+/// Largest configuration file.
+const MAX_BYTES: u64 = 1 << 20;
+/// Endpoints of one chain.
+const MAX_ENDPOINTS: usize = 8;
+
+/// Configuration of `kms-node run`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Folder of this party's secrets and database, made by `kms-node init`.
+    pub data_dir: PathBuf,
+    /// The cluster manifest.
+    pub manifest: PathBuf,
+    /// This party's place in the committee, from 1.
+    pub index: u16,
+    /// Where the other parties connect.
+    pub listen_peer: SocketAddr,
+    /// Where relayers and operators connect.
+    pub listen_client: SocketAddr,
+    /// Where metrics are shown; keep it on localhost.
+    #[serde(default = "default_metrics")]
+    pub listen_metrics: SocketAddr,
+    /// What opens the sealed objects.
+    pub sealing: Sealing,
+    /// Endpoints of the host chains.
+    #[serde(default)]
+    pub chains: Vec<ChainEndpoints>,
+    /// Where ciphertexts are fetched, in order of preference.
+    #[serde(default)]
+    pub object_stores: Vec<ObjectStoreConfig>,
+    /// Who may call the client API.
+    #[serde(default)]
+    pub clients: Vec<ClientConfig>,
+    /// Logging.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// What opens the sealed objects.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Sealing {
+    /// A passphrase in a file. For development: whoever reads the disk reads the share.
+    PassphraseFile {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The endpoints of one host chain. All of them have to agree.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainEndpoints {
+    /// Chain id, as in the manifest.
+    pub chain_id: u64,
+    /// JSON-RPC over HTTP.
+    pub rpc: Vec<String>,
+}
+
+/// One object store.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectStoreConfig {
+    /// `file:///folder`, `http://host/base` or `https://host/base`.
+    pub url: String,
+}
+
+/// One group of clients: everybody whose certificate its authority has issued.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientConfig {
+    /// Name for logs and metrics.
+    pub name: String,
+    /// Certificate of the authority, PEM.
+    pub ca: PathBuf,
+    /// What its certificates may do.
+    pub permissions: Vec<Permission>,
+    /// Calls per second.
+    #[serde(default = "default_rate")]
+    pub requests_per_second: u32,
+    /// Requests open at the same time.
+    #[serde(default = "default_open")]
+    pub max_open: u32,
+}
+
+/// What a client may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Permission {
+    /// `Decrypt`.
+    Decrypt,
+    /// `GetStatus`, `GetKeys`, `Health`.
+    Status,
+}
+
+/// Logging.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Filter as of `tracing-subscriber`.
+    pub level: String,
+    /// Lines for people or for machines.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// One line per event.
+    Text,
+    /// One JSON object per event.
+    Json,
+}
+
+fn default_metrics() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9464))
+}
+
+const fn default_rate() -> u32 {
+    50
+}
+
+const fn default_open() -> u32 {
+    256
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Unreadable, too large, an unknown or missing key, or a value that makes no sense; the key is named.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let bytes = read_bounded(path, MAX_BYTES)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|e| ConfigError::Toml { path: path.to_owned(), source: Box::new(e) })?;
+        config.resolve(path.parent().unwrap_or(Path::new("")));
+        config.check()?;
+        Ok(config)
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        let Sealing::PassphraseFile { path } = &mut self.sealing;
+        let cas = self.clients.iter_mut().map(|c| &mut c.ca);
+        for path in [&mut self.data_dir, &mut self.manifest, path].into_iter().chain(cas) {
+            *path = base.join(&path);
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let fail = |key: String, problem: &str| Err(ConfigError::Value { key, problem: problem.into() });
+        if self.index == 0 {
+            return fail("index".into(), "parties are counted from 1");
+        }
+        for (i, chain) in self.chains.iter().enumerate() {
+            if chain.rpc.is_empty() || chain.rpc.len() > MAX_ENDPOINTS {
+                return fail(format!("chains[{i}].rpc"), "between 1 and 8 endpoints are needed");
+            }
+            if self.chains[..i].iter().any(|c| c.chain_id == chain.chain_id) {
+                return fail(format!("chains[{i}].chain_id"), "this chain is listed twice");
+            }
+            for url in &chain.rpc {
+                if !(url.starts_with("http://") || url.starts_with("https://")) {
+                    return fail(format!("chains[{i}].rpc"), "endpoints start with http:// or https://");
+                }
+            }
+        }
+        for (i, client) in self.clients.iter().enumerate() {
+            if self.clients[..i].iter().any(|c| c.name == client.name) {
+                return fail(format!("clients[{i}].name"), "this name is listed twice");
+            }
+            if client.requests_per_second == 0 || client.max_open == 0 {
+                return fail(format!("clients[{i}]"), "a limit of zero lets nobody in; leave the client out instead");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file of at most `limit` bytes.
+///
+/// # Errors
+/// Unreadable or too large.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ConfigError> {
+    let fail = |source| ConfigError::Read { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(fail)?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > limit {
+        return Err(ConfigError::TooLarge { path: path.to_owned(), bytes: bytes.len() as u64, limit });
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        data_dir = "data"
+        manifest = "/etc/kms/manifest.json"
+        index = 2
+        listen_peer = "127.0.0.1:7001"
+        listen_client = "127.0.0.1:7002"
+        [sealing]
+        kind = "passphrase-file"
+        path = "passphrase"
+        [[chains]]
+        chain_id = 31337
+        rpc = ["http://127.0.0.1:8545"]
+        [[object_stores]]
+        url = "file:///var/ct"
+        [[clients]]
+        name = "relayer"
+        ca = "relayer.pem"
+        permissions = ["decrypt", "status"]
+    "#;
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        std::fs::write(&path, text).unwrap();
+        let mut config = Config::read(&path)?;
+        // So that tests can compare: the folder's name is random.
+        config.data_dir = config.data_dir.strip_prefix(dir.path()).unwrap().to_owned();
+        Ok(config)
+    }
+
+    #[test]
+    fn a_good_file_reads_with_its_defaults() {
+        let config = read(GOOD).unwrap();
+        assert_eq!(config.data_dir, Path::new("data"));
+        assert_eq!(config.manifest, Path::new("/etc/kms/manifest.json"));
+        assert_eq!(config.listen_metrics.to_string(), "127.0.0.1:9464");
+        assert_eq!(config.clients[0].permissions, [Permission::Decrypt, Permission::Status]);
+        assert_eq!((config.clients[0].requests_per_second, config.clients[0].max_open), (50, 256));
+        assert_eq!(config.log.format, LogFormat::Text);
+    }
+
+    #[test]
+    fn bad_files_name_what_is_wrong() {
+        let cases = [
+            (GOOD.replace("index = 2", "index = 2\ncolour = 3"), "colour"),
+            (GOOD.replace("kind = \"passphrase-file\"", "kind = \"hsm\""), "hsm"),
+            (GOOD.replace("path = \"passphrase\"", "path = \"p\"\nsalt = 1"), "salt"),
+            (GOOD.replace("index = 2", ""), "index"),
+            (GOOD.replace("index = 2", "index = 0"), "counted from 1"),
+            (GOOD.replace("\"status\"]", "\"root\"]"), "root"),
+            (GOOD.replace("[\"http://127.0.0.1:8545\"]", "[]"), "chains[0].rpc"),
+            (GOOD.replace("http://127.0.0.1:8545", "ws://x"), "http://"),
+            (format!("{GOOD}\nrequests_per_second = 0"), "zero"),
+        ];
+        for (text, expected) in cases {
+            let problem = read(&text).map(drop).unwrap_err().to_string();
+            assert!(problem.contains(expected), "{expected:?} not in {problem:?}");
+        }
+    }
+
+    #[test]
+    fn a_huge_file_is_not_read() {
+        let text = " ".repeat(usize::try_from(MAX_BYTES).unwrap() + 1);
+        assert!(matches!(read(&text), Err(ConfigError::TooLarge { .. })));
+    }
+}

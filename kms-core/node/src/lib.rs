@@ -9,6 +9,7 @@ pub mod ciphertexts;
 pub mod commands;
 pub mod config;
 pub mod engine;
+pub mod error;
 pub mod guard;
 pub mod identity;
 pub mod keys;

@@ -1,1 +1,181 @@
-//! The phases of the process.
+//! The phases of the process and what may be called in each.
+//!
+//! ```text
+//! Booting ─┬─> Recovering ───┬─> Ready ──> Draining
+//!          └─> Initialising ─┘              (from every phase)
+//! ```
+//! The phase never goes back: a party that loses its peers stays [`Phase::Ready`], its requests wait, and the metric
+//! `quorum_headroom` and the health call say so.
+
+use tokio::sync::watch;
+
+use crate::error::LifecycleError;
+
+/// Where the process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Stored material is being verified; nothing is served but health and metrics.
+    Booting,
+    /// Material is good; unfinished requests are taken up again and peers are being reached.
+    Recovering,
+    /// This party holds no share of any key yet.
+    Initialising,
+    /// Every active key has a usable share here, and at least n−t−1 peers were reached.
+    Ready,
+    /// Shutting down: running jobs may finish, nothing new starts.
+    Draining,
+}
+
+impl Phase {
+    /// All phases, in order of life.
+    pub const ALL: [Self; 5] = [Self::Booting, Self::Recovering, Self::Initialising, Self::Ready, Self::Draining];
+
+    /// Lower-case name, as health answers and metrics show it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Booting => "booting",
+            Self::Recovering => "recovering",
+            Self::Initialising => "initialising",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// Whether `call` is on the allow-list of this phase.
+    pub const fn allows(self, call: Call) -> bool {
+        match self {
+            Self::Booting => matches!(call, Call::Health),
+            Self::Recovering => !matches!(call, Call::Decrypt),
+            Self::Initialising => matches!(call, Call::Health | Call::GetKeys | Call::PeerConnect),
+            Self::Ready => true,
+            Self::Draining => !matches!(call, Call::Decrypt),
+        }
+    }
+
+    /// Whether the process may go from this phase to `next`.
+    pub const fn leads_to(self, next: Self) -> bool {
+        match (self, next) {
+            (Self::Booting, Self::Recovering | Self::Initialising)
+            | (Self::Recovering | Self::Initialising, Self::Ready)
+            | (Self::Initialising, Self::Recovering) => true,
+            (Self::Draining, Self::Draining) => false,
+            (_, Self::Draining) => true,
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A call that somebody outside may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `Health`.
+    Health,
+    /// `GetKeys`.
+    GetKeys,
+    /// `GetStatus`.
+    GetStatus,
+    /// `Decrypt`.
+    Decrypt,
+    /// A peer's stream.
+    PeerConnect,
+}
+
+impl Call {
+    /// All calls.
+    pub const ALL: [Self; 5] = [Self::Health, Self::GetKeys, Self::GetStatus, Self::Decrypt, Self::PeerConnect];
+}
+
+/// The phase of this process, shared between its tasks.
+#[derive(Debug)]
+pub struct Lifecycle {
+    phase: watch::Sender<Phase>,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self { phase: watch::Sender::new(Phase::Booting) }
+    }
+}
+
+impl Lifecycle {
+    /// A process that has just started.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Follows the phase.
+    pub fn subscribe(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Goes on to `next`, or says why that is not a step of this state machine.
+    pub fn advance(&self, next: Phase) -> Result<(), LifecycleError> {
+        let mut outcome = Ok(());
+        self.phase.send_if_modified(|phase| {
+            if phase.leads_to(next) {
+                tracing::info!(from = %phase, to = %next, "phase");
+                *phase = next;
+                true
+            } else {
+                outcome = Err(LifecycleError::IllegalStep { from: *phase, to: next });
+                false
+            }
+        });
+        outcome
+    }
+
+    /// Fails with a legible error when `call` is not allowed now.
+    pub fn require(&self, call: Call) -> Result<(), LifecycleError> {
+        let phase = self.phase();
+        if phase.allows(call) { Ok(()) } else { Err(LifecycleError::NotAllowed { call, phase }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_of_life_goes_forward_only() {
+        let life = Lifecycle::new();
+        assert_eq!(life.advance(Phase::Ready), Err(LifecycleError::IllegalStep { from: Phase::Booting, to: Phase::Ready }));
+        life.advance(Phase::Recovering).unwrap();
+        life.advance(Phase::Ready).unwrap();
+        assert!(life.advance(Phase::Recovering).is_err());
+        life.advance(Phase::Draining).unwrap();
+        for phase in Phase::ALL {
+            assert!(life.advance(phase).is_err(), "{phase} after draining");
+        }
+    }
+
+    #[test]
+    fn decryption_is_allowed_only_when_ready() {
+        for phase in Phase::ALL {
+            assert_eq!(phase.allows(Call::Decrypt), phase == Phase::Ready, "{phase}");
+            assert!(phase.allows(Call::Health), "{phase}");
+        }
+        let life = Lifecycle::new();
+        assert_eq!(
+            life.require(Call::Decrypt),
+            Err(LifecycleError::NotAllowed { call: Call::Decrypt, phase: Phase::Booting })
+        );
+    }
+
+    #[test]
+    fn a_booting_process_answers_health_only() {
+        for call in Call::ALL {
+            assert_eq!(Phase::Booting.allows(call), call == Call::Health, "{call:?}");
+        }
+    }
+}

@@ -1,1 +1,274 @@
-//! Metrics.
+//! Metrics, and the small listener on localhost that shows them.
+//!
+//! All names start with `kms_node_`. Labels have few values: keys, peers, stages, reasons.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use alloy_primitives::B256;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::guard::Verdict;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::store::Stage;
+
+/// Buckets of latencies, in seconds: 1 ms to 10 s.
+const LATENCY: [f64; 13] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Everything that this process counts.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    usable_share: IntGaugeVec,
+    quorum_headroom: IntGauge,
+    last_own_share_used: Gauge,
+    peer_connected: IntGaugeVec,
+    peer_late: IntCounterVec,
+    peer_wrong: IntCounterVec,
+    peer_lateness: HistogramVec,
+    guard_verdicts: IntCounterVec,
+    guard_seconds: Histogram,
+    requests: IntCounterVec,
+    open_jobs: IntGauge,
+    mpc_seconds: Histogram,
+    ciphertext_fetches: IntCounterVec,
+    sealed_failures: IntCounter,
+    manifest_differs: IntGaugeVec,
+    phase: GaugeVec,
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    ///
+    /// # Errors
+    /// Never in practice: the names are fixed and distinct.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new_custom(Some("kms_node".into()), None)?;
+        let r = &registry;
+        Ok(Self {
+            usable_share: add(r, IntGaugeVec::new(
+                Opts::new("usable_share", "1 if this party holds a verified share of the key."),
+                &["key"],
+            )?)?,
+            quorum_headroom: add(r, IntGauge::new(
+                "quorum_headroom",
+                "How many more parties may fail before requests have to wait; negative: they wait now.",
+            )?)?,
+            last_own_share_used: add(r, Gauge::new(
+                "last_own_share_used_seconds",
+                "Unix time of the last opening that this party's own share was part of.",
+            )?)?,
+            peer_connected: add(r, IntGaugeVec::new(
+                Opts::new("peer_connected", "1 if a stream to the peer is up, handshake included."),
+                &["peer"],
+            )?)?,
+            peer_late: add(r, IntCounterVec::new(
+                Opts::new("peer_late_total", "Openings that were decided before the peer's share came."),
+                &["peer"],
+            )?)?,
+            peer_wrong: add(r, IntCounterVec::new(
+                Opts::new("peer_wrong_total", "Openings in which the peer's share was wrong."),
+                &["peer"],
+            )?)?,
+            peer_lateness: add(r, HistogramVec::new(
+                HistogramOpts::new("peer_share_seconds", "Time from sending our share to receiving the peer's.")
+                    .buckets(LATENCY.to_vec()),
+                &["peer"],
+            )?)?,
+            guard_verdicts: add(r, IntCounterVec::new(
+                Opts::new("guard_verdicts_total", "Verdicts of the chain guard."),
+                &["verdict", "reason"],
+            )?)?,
+            guard_seconds: add(r, Histogram::with_opts(
+                HistogramOpts::new("guard_seconds", "Time the chain guard took, endpoints included.")
+                    .buckets(LATENCY.to_vec()),
+            )?)?,
+            requests: add(r, IntCounterVec::new(
+                Opts::new("requests_total", "Requests that reached the stage."),
+                &["stage"],
+            )?)?,
+            open_jobs: add(r, IntGauge::new("open_jobs", "Jobs under way.")?)?,
+            mpc_seconds: add(r, Histogram::with_opts(
+                HistogramOpts::new("mpc_seconds", "Time from the first share sent to the opening.")
+                    .buckets(LATENCY.to_vec()),
+            )?)?,
+            ciphertext_fetches: add(r, IntCounterVec::new(
+                Opts::new("ciphertext_fetches_total", "Ciphertext fetches by outcome."),
+                &["outcome"],
+            )?)?,
+            sealed_failures: add(r, IntCounter::new(
+                "sealed_object_failures_total",
+                "Sealed objects that could not be opened or were not what was recorded.",
+            )?)?,
+            manifest_differs: add(r, IntGaugeVec::new(
+                Opts::new("peer_manifest_differs", "1 if the peer's manifest differs outside the committee part."),
+                &["peer"],
+            )?)?,
+            phase: add(r, GaugeVec::new(Opts::new("phase", "1 for the phase the process is in."), &["phase"])?)?,
+            registry,
+        })
+    }
+
+    /// Whether this party holds a usable share of `key`.
+    pub fn usable_share(&self, key: B256, usable: bool) {
+        self.usable_share.with_label_values(&[&key.to_string()]).set(usable.into());
+    }
+
+    /// How many more parties may fail.
+    pub fn quorum_headroom(&self, parties: i64) {
+        self.quorum_headroom.set(parties);
+    }
+
+    /// This party's own share was part of an opening just now.
+    pub fn own_share_used(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_own_share_used.set(now.as_secs_f64());
+    }
+
+    /// Whether the stream to `peer` is up.
+    pub fn peer_connected(&self, peer: u16, connected: bool) {
+        self.peer_connected.with_label_values(&[&peer.to_string()]).set(connected.into());
+    }
+
+    /// An opening was decided without the peer's share.
+    pub fn peer_late(&self, peer: u16) {
+        self.peer_late.with_label_values(&[&peer.to_string()]).inc();
+    }
+
+    /// The peer's share was wrong.
+    pub fn peer_wrong(&self, peer: u16) {
+        self.peer_wrong.with_label_values(&[&peer.to_string()]).inc();
+    }
+
+    /// The peer's share came this long after ours was sent.
+    pub fn peer_share(&self, peer: u16, seconds: f64) {
+        self.peer_lateness.with_label_values(&[&peer.to_string()]).observe(seconds);
+    }
+
+    /// Whether the peer's manifest differs outside the committee part.
+    pub fn peer_manifest_differs(&self, peer: u16, differs: bool) {
+        self.manifest_differs.with_label_values(&[&peer.to_string()]).set(differs.into());
+    }
+
+    /// A verdict of the guard, and how long it took.
+    pub fn guard(&self, verdict: &Verdict, seconds: f64) {
+        let (verdict, reason) = verdict.labels();
+        self.guard_verdicts.with_label_values(&[verdict, reason]).inc();
+        self.guard_seconds.observe(seconds);
+    }
+
+    /// A request reached a stage.
+    pub fn request(&self, stage: Stage) {
+        self.requests.with_label_values(&[stage.name()]).inc();
+    }
+
+    /// Number of jobs under way.
+    pub fn open_jobs(&self, jobs: usize) {
+        self.open_jobs.set(i64::try_from(jobs).unwrap_or(i64::MAX));
+    }
+
+    /// An opening took this long from the first share sent.
+    pub fn mpc(&self, seconds: f64) {
+        self.mpc_seconds.observe(seconds);
+    }
+
+    /// A ciphertext was fetched, or not: "cached", "fetched", "missing", "unavailable", "malformed".
+    pub fn ciphertext(&self, outcome: &'static str) {
+        self.ciphertext_fetches.with_label_values(&[outcome]).inc();
+    }
+
+    /// A sealed object could not be used.
+    pub fn sealed_failure(&self) {
+        self.sealed_failures.inc();
+    }
+
+    /// The phase of the process.
+    pub fn phase(&self, now: Phase) {
+        for phase in Phase::ALL {
+            self.phase.with_label_values(&[phase.name()]).set(if phase == now { 1.0 } else { 0.0 });
+        }
+    }
+
+    /// The text that Prometheus reads.
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|e| format!("# {e}\n"))
+    }
+}
+
+fn add<M: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: M) -> Result<M, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+#[derive(Clone)]
+struct Shown {
+    metrics: Arc<Metrics>,
+    lifecycle: Arc<Lifecycle>,
+}
+
+/// Serves `/metrics` and `/healthz` until cancelled.
+///
+/// # Errors
+/// The listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    lifecycle: Arc<Lifecycle>,
+    cancel: CancellationToken,
+) -> std::io::Result<()> {
+    let app = Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/healthz", get(show_health))
+        .with_state(Shown { metrics, lifecycle });
+    axum::serve(listener, app).with_graceful_shutdown(cancel.cancelled_owned()).await
+}
+
+async fn show_metrics(State(shown): State<Shown>) -> impl IntoResponse {
+    shown.metrics.phase(shown.lifecycle.phase());
+    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], shown.metrics.render())
+}
+
+async fn show_health(State(shown): State<Shown>) -> impl IntoResponse {
+    let phase = shown.lifecycle.phase();
+    let status = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(serde_json::json!({ "phase": phase.name(), "version": env!("CARGO_PKG_VERSION") })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::Refusal;
+
+    #[test]
+    fn names_are_those_that_dashboards_use() {
+        let metrics = Metrics::new().unwrap();
+        metrics.usable_share(B256::ZERO, true);
+        metrics.quorum_headroom(-1);
+        metrics.own_share_used();
+        metrics.peer_wrong(3);
+        metrics.guard(&Verdict::Refused(Refusal::UnknownChain(5)), 0.1);
+        metrics.phase(Phase::Ready);
+        let text = metrics.render();
+        for line in [
+            "kms_node_quorum_headroom -1",
+            "kms_node_peer_wrong_total{peer=\"3\"} 1",
+            "kms_node_guard_verdicts_total{reason=\"unknown_chain\",verdict=\"refused\"} 1",
+            "kms_node_phase{phase=\"ready\"} 1",
+            "kms_node_phase{phase=\"booting\"} 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} not in\n{text}");
+        }
+        assert!(text.contains("kms_node_usable_share{key=\"0x00"));
+        assert!(text.contains("kms_node_last_own_share_used_seconds "));
+    }
+}

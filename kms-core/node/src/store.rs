@@ -1,1 +1,126 @@
-//! The database of the party.
+//! The database of the party: SQLite in WAL mode with `synchronous=FULL`.
+//!
+//! All writes go through one task that puts whatever has piled up into one transaction and answers each caller only
+//! after the commit: when a call returns `Ok`, its effect survives a kill. Reads use their own connections.
+//! Payloads, answers, refusals and receipts are opaque here; the engine versions them.
+
+mod model;
+mod read;
+mod writer;
+
+use std::path::Path;
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use sqlx::SqlitePool;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqlSafeStr};
+use tokio::sync::{mpsc, oneshot};
+
+pub use model::{Inserted, JournalRow, KeyRow, KeyState, NewRequest, RequestRow, Stage};
+use writer::{Command, Op};
+
+use crate::error::StoreError;
+
+/// Commands that may wait for the writer; callers beyond that wait themselves.
+const QUEUE: usize = 1024;
+/// Connections for reading.
+const READERS: u32 = 4;
+/// How long a connection waits for another process (`kms-node check`, a backup) to release the file.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Handle to the database; clones share it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    writer: mpsc::Sender<Command>,
+    readers: SqlitePool,
+}
+
+impl Store {
+    /// Opens or creates the database, brings its schema up to date and starts the writer.
+    ///
+    /// # Errors
+    /// The file can't be opened, or was written by a newer version of this program.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY);
+        let mut connection = options.clone().connect().await?;
+        migrator().run(&mut connection).await.map_err(|e| StoreError::Migration(e.to_string()))?;
+        let (writer, commands) = mpsc::channel(QUEUE);
+        tokio::spawn(writer::run(connection, commands));
+        let readers = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Records a request before anything is done for it. An id that is known already keeps its row, which is returned.
+    pub async fn insert_request(&self, request: NewRequest) -> Result<Inserted, StoreError> {
+        let id = request.id;
+        if self.write(Op::Insert(request)).await? {
+            return Ok(Inserted::New);
+        }
+        let row = self.request(id).await?.ok_or(StoreError::NoRequest(id))?;
+        Ok(Inserted::Existing(Box::new(row)))
+    }
+
+    /// Moves a request forward. `false` if it is at this stage or beyond already: stages never go back.
+    pub async fn advance(&self, id: B256, stage: Stage, detail: Option<String>) -> Result<bool, StoreError> {
+        self.write(Op::Advance { id, stage, detail }).await
+    }
+
+    /// Stores the signed answer, [`Stage::Answered`]. `false` if there is one: an answer never changes.
+    pub async fn answer(&self, id: B256, answer: Vec<u8>, mpc: Duration) -> Result<bool, StoreError> {
+        self.write(Op::Answer { id, answer, mpc }).await
+    }
+
+    /// Stores the final receipt, [`Stage::Final`]. `false` if there is one.
+    pub async fn receipt(&self, id: B256, receipt: Vec<u8>) -> Result<bool, StoreError> {
+        self.write(Op::Receipt { id, receipt }).await
+    }
+
+    /// Ends a request that was recorded but can never be answered, [`Stage::Refused`]. `false` if it has an answer.
+    pub async fn refuse(&self, id: B256, refusal: Vec<u8>, detail: String) -> Result<bool, StoreError> {
+        self.write(Op::Refuse { id, refusal, detail }).await
+    }
+
+    /// Records a key of an epoch, or its new state.
+    pub async fn put_key(&self, key: KeyRow) -> Result<(), StoreError> {
+        self.write(Op::Key(key)).await.map(drop)
+    }
+
+    /// Writes a line into the audit journal.
+    pub async fn journal(
+        &self,
+        kind: &'static str,
+        subject: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Result<(), StoreError> {
+        self.write(Op::Journal { kind, subject: subject.into(), detail: detail.into() }).await.map(drop)
+    }
+
+    async fn write(&self, op: Op) -> Result<bool, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.writer.send(Command { op, reply }).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// The schema, embedded. (`sqlx::migrate!` needs sqlx's `macros`, which nothing else here does.)
+fn migrator() -> Migrator {
+    let initial = include_str!("../migrations/0001_initial.sql");
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        "initial".into(),
+        MigrationType::Simple,
+        initial.into_sql_str(),
+        false,
+    )])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! Rows of the database.
+
+use std::time::Duration;
+
+use alloy_primitives::B256;
+
+/// How far a recorded request is at this party. The order is the order of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Recorded; ciphertexts are being fetched.
+    Received = 1,
+    /// Masked shares are being exchanged.
+    Opening = 2,
+    /// This party has signed its answer; late shares are still being counted.
+    Answered = 3,
+    /// The final receipt is written.
+    Final = 4,
+    /// Can never be answered.
+    Refused = 5,
+}
+
+impl Stage {
+    /// All stages.
+    pub const ALL: [Self; 5] = [Self::Received, Self::Opening, Self::Answered, Self::Final, Self::Refused];
+
+    /// Label of the metric and word for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Opening => "opening",
+            Self::Answered => "answered",
+            Self::Final => "final",
+            Self::Refused => "refused",
+        }
+    }
+
+    pub(super) fn from_column(value: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| *stage as i64 == value)
+    }
+}
+
+/// A request to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRequest {
+    /// Content-bound id.
+    pub id: B256,
+    /// The job that computes it; requests for the same ciphertexts share one.
+    pub job_id: B256,
+    /// Host chain.
+    pub chain_id: u64,
+    /// Epoch whose shares answer it.
+    pub epoch_id: B256,
+    /// Everything that is needed to take it up again after a restart.
+    pub payload: Vec<u8>,
+}
+
+/// What became of an insertion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// The request was not known.
+    New,
+    /// The request was recorded before; this is its row.
+    Existing(Box<RequestRow>),
+}
+
+/// A recorded request. Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestRow {
+    /// Content-bound id.
+    pub id: B256,
+    /// The job that computes it.
+    pub job_id: B256,
+    /// Host chain.
+    pub chain_id: u64,
+    /// Epoch whose shares answer it.
+    pub epoch_id: B256,
+    /// As given at insertion.
+    pub payload: Vec<u8>,
+    /// How far it is.
+    pub stage: Stage,
+    /// Since when.
+    pub stage_since: u64,
+    /// What it waits for or why it ended.
+    pub detail: Option<String>,
+    /// The signed answer.
+    pub answer: Option<Vec<u8>>,
+    /// The final refusal.
+    pub refusal: Option<Vec<u8>>,
+    /// The final receipt.
+    pub receipt: Option<Vec<u8>>,
+    /// When it was recorded.
+    pub received_at: u64,
+    /// When it was answered.
+    pub answered_at: Option<u64>,
+    /// Time from the first share sent to the opening.
+    pub mpc: Option<Duration>,
+}
+
+/// Whether this party can use its share of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// Verified at start-up.
+    Usable,
+    /// Its object is missing or damaged.
+    Quarantined,
+    /// Its object key was deleted on purpose.
+    Destroyed,
+}
+
+impl KeyState {
+    /// Name in the database and for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Usable => "usable",
+            Self::Quarantined => "quarantined",
+            Self::Destroyed => "destroyed",
+        }
+    }
+
+    pub(super) fn from_column(value: &str) -> Option<Self> {
+        [Self::Usable, Self::Quarantined, Self::Destroyed].into_iter().find(|state| state.name() == value)
+    }
+}
+
+/// This party's share of one key in one epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    /// The FHE key.
+    pub key_id: B256,
+    /// Epoch of the sharing.
+    pub epoch_id: B256,
+    /// Committee of the sharing.
+    pub context_id: B256,
+    /// Number of the parameter set.
+    pub params: u8,
+    /// Name of the sealed object.
+    pub object: String,
+    /// SHA-256 of the share file.
+    pub share_digest: B256,
+    /// Whether it can be used.
+    pub state: KeyState,
+    /// What is wrong, if it can't.
+    pub detail: Option<String>,
+}
+
+/// A line of the audit journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalRow {
+    /// Position, ascending without gaps.
+    pub seq: u64,
+    /// Milliseconds since 1970.
+    pub at: u64,
+    /// What kind of event.
+    pub kind: String,
+    /// What it happened to.
+    pub subject: String,
+    /// In words.
+    pub detail: String,
+}

@@ -1,0 +1,138 @@
+//! Questions to the database.
+
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::Store;
+use super::model::{JournalRow, KeyRow, KeyState, RequestRow, Stage};
+use crate::error::StoreError;
+
+impl Store {
+    /// One request.
+    pub async fn request(&self, id: B256) -> Result<Option<RequestRow>, StoreError> {
+        let row = sqlx::query("SELECT * FROM requests WHERE id = ?")
+            .bind(id.to_vec())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(request).transpose()
+    }
+
+    /// The latest request of a job, so that a share can be computed again for a peer that asks.
+    pub async fn request_of_job(&self, job_id: B256) -> Result<Option<RequestRow>, StoreError> {
+        let row = sqlx::query("SELECT * FROM requests WHERE job_id = ? ORDER BY received_at DESC LIMIT 1")
+            .bind(job_id.to_vec())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(request).transpose()
+    }
+
+    /// All requests that were recorded and neither answered nor refused, oldest first.
+    pub async fn unfinished(&self) -> Result<Vec<RequestRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM requests WHERE stage < 3 ORDER BY received_at")
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(request).collect()
+    }
+
+    /// Requests that are answered but have no final receipt, oldest first.
+    pub async fn without_receipt(&self) -> Result<Vec<RequestRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM requests WHERE stage = 3 ORDER BY received_at")
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(request).collect()
+    }
+
+    /// Number of requests in each stage.
+    pub async fn stages(&self) -> Result<Vec<(Stage, u64)>, StoreError> {
+        let rows = sqlx::query("SELECT stage, count(*) AS requests FROM requests GROUP BY stage")
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(|row| Ok((stage(row)?, unsigned(row, "requests", "requests")?))).collect()
+    }
+
+    /// All keys that this party holds or held a share of.
+    pub async fn keys(&self) -> Result<Vec<KeyRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT keys.*, epochs.context_id FROM keys JOIN epochs USING (epoch_id) ORDER BY keys.since, keys.object",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(key).collect()
+    }
+
+    /// The last lines of the audit journal, newest first.
+    pub async fn journal_tail(&self, lines: u32) -> Result<Vec<JournalRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM journal ORDER BY seq DESC LIMIT ?")
+            .bind(i64::from(lines))
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(JournalRow {
+                    seq: unsigned(row, "journal", "seq")?,
+                    at: unsigned(row, "journal", "at")?,
+                    kind: row.try_get("kind")?,
+                    subject: row.try_get("subject")?,
+                    detail: row.try_get("detail")?,
+                })
+            })
+            .collect()
+    }
+}
+
+fn request(row: &SqliteRow) -> Result<RequestRow, StoreError> {
+    const TABLE: &str = "requests";
+    let mpc: Option<i64> = row.try_get("mpc_micros")?;
+    let answered_at: Option<i64> = row.try_get("answered_at")?;
+    Ok(RequestRow {
+        id: id(row, TABLE, "id")?,
+        job_id: id(row, TABLE, "job_id")?,
+        chain_id: row.try_get::<i64, _>("chain_id")?.cast_unsigned(),
+        epoch_id: id(row, TABLE, "epoch_id")?,
+        payload: row.try_get("payload")?,
+        stage: stage(row)?,
+        stage_since: unsigned(row, TABLE, "stage_since")?,
+        detail: row.try_get("detail")?,
+        answer: row.try_get("answer")?,
+        refusal: row.try_get("refusal")?,
+        receipt: row.try_get("receipt")?,
+        received_at: unsigned(row, TABLE, "received_at")?,
+        answered_at: answered_at.map(i64::cast_unsigned),
+        mpc: mpc.map(|micros| Duration::from_micros(micros.cast_unsigned())),
+    })
+}
+
+fn key(row: &SqliteRow) -> Result<KeyRow, StoreError> {
+    const TABLE: &str = "keys";
+    let problem = |problem: String| StoreError::Row { table: TABLE, problem };
+    let params: i64 = row.try_get("params")?;
+    let state: String = row.try_get("state")?;
+    Ok(KeyRow {
+        key_id: id(row, TABLE, "key_id")?,
+        epoch_id: id(row, TABLE, "epoch_id")?,
+        context_id: id(row, TABLE, "context_id")?,
+        params: u8::try_from(params).map_err(|_| problem(format!("parameter set {params}")))?,
+        object: row.try_get("object")?,
+        share_digest: id(row, TABLE, "share_digest")?,
+        state: KeyState::from_column(&state).ok_or_else(|| problem(format!("state {state}")))?,
+        detail: row.try_get("detail")?,
+    })
+}
+
+fn stage(row: &SqliteRow) -> Result<Stage, StoreError> {
+    let value: i64 = row.try_get("stage")?;
+    Stage::from_column(value).ok_or_else(|| StoreError::Row { table: "requests", problem: format!("stage {value}") })
+}
+
+fn id(row: &SqliteRow, table: &'static str, column: &'static str) -> Result<B256, StoreError> {
+    let bytes: &[u8] = row.try_get(column)?;
+    B256::try_from(bytes).map_err(|_| StoreError::Row { table, problem: format!("{column} has {} bytes", bytes.len()) })
+}
+
+fn unsigned(row: &SqliteRow, table: &'static str, column: &'static str) -> Result<u64, StoreError> {
+    let value: i64 = row.try_get(column)?;
+    u64::try_from(value).map_err(|_| StoreError::Row { table, problem: format!("{column} is {value}") })
+}

@@ -1,0 +1,119 @@
+use super::*;
+
+fn new_request(n: u8) -> NewRequest {
+    NewRequest {
+        id: B256::repeat_byte(n),
+        job_id: B256::repeat_byte(n % 2),
+        chain_id: u64::MAX,
+        epoch_id: B256::repeat_byte(9),
+        payload: vec![n; 3],
+    }
+}
+
+fn new_key() -> KeyRow {
+    KeyRow {
+        key_id: B256::repeat_byte(1),
+        epoch_id: B256::repeat_byte(2),
+        context_id: B256::repeat_byte(3),
+        params: 0xF1,
+        object: "share-1".into(),
+        share_digest: B256::repeat_byte(4),
+        state: KeyState::Usable,
+        detail: None,
+    }
+}
+
+#[tokio::test]
+async fn everything_acknowledged_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.db");
+    {
+        let store = Store::open(&path).await.unwrap();
+        for n in 1..=4 {
+            assert_eq!(store.insert_request(new_request(n)).await.unwrap(), Inserted::New);
+        }
+        assert!(store.advance(B256::repeat_byte(1), Stage::Opening, Some("peers".into())).await.unwrap());
+        assert!(store.answer(B256::repeat_byte(2), vec![7], Duration::from_micros(5)).await.unwrap());
+        assert!(store.refuse(B256::repeat_byte(3), vec![8], "bad ciphertext".into()).await.unwrap());
+        store.put_key(new_key()).await.unwrap();
+        store.journal("start", "node", "first").await.unwrap();
+    }
+    // The first writer may still be closing: WAL lets both in, and everything acknowledged is committed.
+    let store = Store::open(&path).await.unwrap();
+    let unfinished = store.unfinished().await.unwrap();
+    assert_eq!(unfinished.iter().map(|r| (r.id[0], r.stage)).collect::<Vec<_>>(), [
+        (1, Stage::Opening),
+        (4, Stage::Received)
+    ]);
+    assert_eq!(unfinished[0].detail.as_deref(), Some("peers"));
+    assert_eq!(unfinished[0].chain_id, u64::MAX);
+    let answered = store.request(B256::repeat_byte(2)).await.unwrap().unwrap();
+    assert_eq!((answered.stage, answered.answer, answered.mpc), (
+        Stage::Answered,
+        Some(vec![7]),
+        Some(Duration::from_micros(5))
+    ));
+    let refused = store.request(B256::repeat_byte(3)).await.unwrap().unwrap();
+    assert_eq!((refused.stage, refused.refusal), (Stage::Refused, Some(vec![8])));
+    assert_eq!(store.keys().await.unwrap(), [new_key()]);
+    assert_eq!(store.journal_tail(5).await.unwrap()[0].detail, "first");
+}
+
+#[tokio::test]
+async fn a_repeated_request_keeps_its_first_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("node.db")).await.unwrap();
+    store.insert_request(new_request(1)).await.unwrap();
+    let other = NewRequest { payload: vec![0xEE], ..new_request(1) };
+    match store.insert_request(other).await.unwrap() {
+        Inserted::Existing(row) => assert_eq!(row.payload, vec![1; 3]),
+        Inserted::New => panic!("the second insertion won"),
+    }
+}
+
+#[tokio::test]
+async fn stages_never_go_back_and_answers_never_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("node.db")).await.unwrap();
+    let id = B256::repeat_byte(1);
+    store.insert_request(new_request(1)).await.unwrap();
+    assert!(!store.receipt(id, vec![1]).await.unwrap(), "a receipt without an answer");
+    assert!(store.answer(id, vec![1], Duration::ZERO).await.unwrap());
+    assert!(!store.answer(id, vec![2], Duration::ZERO).await.unwrap());
+    assert!(!store.advance(id, Stage::Opening, None).await.unwrap());
+    assert!(!store.refuse(id, vec![3], String::new()).await.unwrap());
+    assert_eq!(store.without_receipt().await.unwrap().len(), 1);
+    assert!(store.receipt(id, vec![4]).await.unwrap());
+    assert!(!store.receipt(id, vec![5]).await.unwrap());
+    let row = store.request(id).await.unwrap().unwrap();
+    assert_eq!((row.stage, row.answer, row.receipt), (Stage::Final, Some(vec![1]), Some(vec![4])));
+    assert!(!store.advance(B256::ZERO, Stage::Opening, None).await.unwrap(), "an unknown request moved");
+}
+
+#[tokio::test]
+async fn concurrent_writers_share_transactions_and_all_get_their_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("node.db")).await.unwrap();
+    let inserts = (0..300u16).map(|i| {
+        let store = store.clone();
+        async move {
+            let mut id = B256::ZERO;
+            id[..2].copy_from_slice(&(i % 200).to_be_bytes());
+            store.insert_request(NewRequest { id, ..new_request(1) }).await
+        }
+    });
+    let outcomes = futures::future::try_join_all(inserts).await.unwrap();
+    assert_eq!(outcomes.iter().filter(|o| **o == Inserted::New).count(), 200);
+    assert_eq!(store.stages().await.unwrap(), [(Stage::Received, 200)]);
+    assert!(store.request_of_job(B256::repeat_byte(1)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_key_keeps_its_identity_and_changes_its_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("node.db")).await.unwrap();
+    store.put_key(new_key()).await.unwrap();
+    let bad = KeyRow { state: KeyState::Quarantined, detail: Some("tampered".into()), ..new_key() };
+    store.put_key(bad.clone()).await.unwrap();
+    assert_eq!(store.keys().await.unwrap(), [bad]);
+}

@@ -1,0 +1,156 @@
+//! The one task that writes.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use alloy_primitives::B256;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection, Sqlite, Transaction};
+use tokio::sync::{mpsc, oneshot};
+
+use super::model::{KeyRow, NewRequest, Stage};
+use crate::error::StoreError;
+
+/// Writes that share one transaction, and so one fsync.
+const BATCH: usize = 256;
+
+/// One write and who waits for it.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) op: Op,
+    pub(super) reply: oneshot::Sender<Result<bool, StoreError>>,
+}
+
+/// The writes there are. Each says whether it changed anything.
+#[derive(Debug)]
+pub(super) enum Op {
+    Insert(NewRequest),
+    Advance { id: B256, stage: Stage, detail: Option<String> },
+    Answer { id: B256, answer: Vec<u8>, mpc: Duration },
+    Receipt { id: B256, receipt: Vec<u8> },
+    Refuse { id: B256, refusal: Vec<u8>, detail: String },
+    Key(KeyRow),
+    Journal { kind: &'static str, subject: String, detail: String },
+}
+
+/// Writes until all handles are gone.
+pub(super) async fn run(mut connection: SqliteConnection, mut commands: mpsc::Receiver<Command>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while commands.recv_many(&mut batch, BATCH).await > 0 {
+        let (ops, replies): (Vec<_>, Vec<_>) = batch.drain(..).map(|c| (c.op, c.reply)).unzip();
+        let outcome = commit(&mut connection, ops).await;
+        if let Err(e) = &outcome {
+            tracing::error!(error = %e, writes = replies.len(), "database write failed");
+        }
+        for (i, reply) in replies.into_iter().enumerate() {
+            // Whoever asked may have gone away; the write stands all the same.
+            let _ = reply.send(outcome.as_ref().map(|changed| changed[i]).map_err(Clone::clone));
+        }
+    }
+    if let Err(e) = connection.close().await {
+        tracing::warn!(error = %e, "closing the database");
+    }
+}
+
+async fn commit(connection: &mut SqliteConnection, ops: Vec<Op>) -> Result<Vec<bool>, StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut changed = Vec::with_capacity(ops.len());
+    for op in ops {
+        changed.push(apply(&mut transaction, op).await? > 0);
+    }
+    transaction.commit().await?;
+    Ok(changed)
+}
+
+async fn apply(transaction: &mut Transaction<'_, Sqlite>, op: Op) -> Result<u64, StoreError> {
+    let now = now_ms();
+    let query = match op {
+        Op::Insert(r) => sqlx::query(
+            "INSERT INTO requests (id, job_id, chain_id, epoch_id, payload, stage, stage_since, received_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(r.id.to_vec())
+        .bind(r.job_id.to_vec())
+        .bind(r.chain_id.cast_signed())
+        .bind(r.epoch_id.to_vec())
+        .bind(r.payload)
+        .bind(Stage::Received as i64)
+        .bind(now)
+        .bind(now),
+        Op::Advance { id, stage, detail } => {
+            sqlx::query("UPDATE requests SET stage = ?1, stage_since = ?2, detail = ?3 WHERE id = ?4 AND stage < ?1")
+                .bind(stage as i64)
+                .bind(now)
+                .bind(detail)
+                .bind(id.to_vec())
+        }
+        Op::Answer { id, answer, mpc } => sqlx::query(
+            "UPDATE requests SET stage = ?1, stage_since = ?2, detail = NULL, answer = ?3, answered_at = ?2,
+             mpc_micros = ?4 WHERE id = ?5 AND stage < ?1",
+        )
+        .bind(Stage::Answered as i64)
+        .bind(now)
+        .bind(answer)
+        .bind(i64::try_from(mpc.as_micros()).unwrap_or(i64::MAX))
+        .bind(id.to_vec()),
+        Op::Receipt { id, receipt } => sqlx::query(
+            "UPDATE requests SET stage = ?1, stage_since = ?2, receipt = ?3 WHERE id = ?4 AND receipt IS NULL
+             AND answer IS NOT NULL",
+        )
+        .bind(Stage::Final as i64)
+        .bind(now)
+        .bind(receipt)
+        .bind(id.to_vec()),
+        Op::Refuse { id, refusal, detail } => sqlx::query(
+            "UPDATE requests SET stage = ?1, stage_since = ?2, refusal = ?3, detail = ?4 WHERE id = ?5 AND stage < 3",
+        )
+        .bind(Stage::Refused as i64)
+        .bind(now)
+        .bind(refusal)
+        .bind(detail)
+        .bind(id.to_vec()),
+        Op::Key(key) => return put_key(transaction, key, now).await,
+        Op::Journal { kind, subject, detail } => {
+            sqlx::query("INSERT INTO journal (at, kind, subject, detail) VALUES (?, ?, ?, ?)")
+                .bind(now)
+                .bind(kind)
+                .bind(subject)
+                .bind(detail)
+        }
+    };
+    Ok(query.execute(&mut **transaction).await?.rows_affected())
+}
+
+async fn put_key(transaction: &mut Transaction<'_, Sqlite>, key: KeyRow, now: i64) -> Result<u64, StoreError> {
+    sqlx::query(
+        "INSERT INTO epochs (epoch_id, context_id, key_id, state, since) VALUES (?, ?, ?, 'live', ?)
+         ON CONFLICT (epoch_id) DO NOTHING",
+    )
+    .bind(key.epoch_id.to_vec())
+    .bind(key.context_id.to_vec())
+    .bind(key.key_id.to_vec())
+    .bind(now)
+    .execute(&mut **transaction)
+    .await?;
+    let done = sqlx::query(
+        "INSERT INTO keys (key_id, epoch_id, params, object, share_digest, state, detail, since)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (key_id, epoch_id) DO UPDATE SET state = excluded.state, detail = excluded.detail,
+         since = CASE WHEN state = excluded.state THEN since ELSE excluded.since END",
+    )
+    .bind(key.key_id.to_vec())
+    .bind(key.epoch_id.to_vec())
+    .bind(i64::from(key.params))
+    .bind(key.object)
+    .bind(key.share_digest.to_vec())
+    .bind(key.state.name())
+    .bind(key.detail)
+    .bind(now)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
