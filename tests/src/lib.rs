@@ -2,6 +2,7 @@
 //! restarted at will.
 
 pub mod anvil;
+pub mod ballot;
 pub mod cluster;
 pub mod paths;
 pub mod process;
