@@ -1,1 +1,25 @@
-//! Part of the KMS.
+//! What the chain and the parties agree on: handles, ids, extra data, proofs, cleartexts, EIP-712 statements, committee
+//! contexts and the cluster manifest. Every format is parsed here and nowhere else in Rust; `contracts/libraries` is the
+//! twin in Solidity, and both are held to the same golden files in `tests/golden`.
+//!
+//! With the feature `rpc` the crate also talks to a chain: bindings from the compiled ABI ([`abi`]), a set of RPC endpoints
+//! with failover ([`rpc`]) and the block follower ([`follower`]).
+
+#[cfg(feature = "rpc")]
+pub mod abi;
+pub mod cleartexts;
+pub mod context;
+pub mod eip712;
+pub mod extra_data;
+#[cfg(feature = "rpc")]
+pub mod follower;
+pub mod handle;
+pub mod ids;
+pub mod manifest;
+pub mod proof;
+pub mod request;
+#[cfg(feature = "rpc")]
+pub mod rpc;
+
+pub use alloy_primitives::{Address, B256, Bytes, U256};
+pub use kms_encoding::FheType;

@@ -1,0 +1,106 @@
+//! What can go wrong between us and a node.
+
+use alloy::{
+    primitives::Bytes,
+    transports::{TransportError, TransportErrorKind},
+};
+
+/// An error of an RPC call.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RpcError {
+    /// No endpoint is configured.
+    #[error("no RPC endpoint")]
+    NoEndpoints,
+    /// The URL's scheme is not http, https, ws or wss.
+    #[error("RPC endpoint {0} is neither http(s) nor ws(s)")]
+    BadUrl(String),
+    /// The endpoint serves another chain.
+    #[error("RPC endpoint {endpoint} serves chain {found}, not {expected}")]
+    WrongChain {
+        /// Endpoint, without secrets.
+        endpoint: String,
+        /// Expected chain id.
+        expected: u64,
+        /// Its chain id.
+        found: u64,
+    },
+    /// No answer in time.
+    #[error("RPC endpoint {endpoint} did not answer in time")]
+    Timeout {
+        /// Endpoint, without secrets.
+        endpoint: String,
+    },
+    /// Connection, HTTP status, rate limit or an answer that is not JSON-RPC.
+    #[error("RPC endpoint {endpoint}: {reason}")]
+    Transport {
+        /// Endpoint, without secrets.
+        endpoint: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The node answered with an error.
+    #[error("RPC error {code}: {message}")]
+    Answer {
+        /// JSON-RPC code.
+        code: i64,
+        /// Message.
+        message: String,
+        /// Revert data, if any.
+        data: Option<Bytes>,
+    },
+    /// The result is not what the ABI says.
+    #[error("the result of {0} can't be decoded")]
+    Decode(&'static str),
+    /// Two endpoints give different results for the same call.
+    #[error("RPC endpoints {first} and {second} disagree")]
+    Disagreement {
+        /// One endpoint.
+        first: String,
+        /// Another one.
+        second: String,
+    },
+    /// A block that must exist is not known to the endpoint.
+    #[error("block {0} is not known to the endpoint")]
+    BlockUnknown(String),
+}
+
+impl RpcError {
+    pub(super) fn from_transport(endpoint: &str, error: TransportError) -> Self {
+        match error {
+            TransportError::ErrorResp(payload) if !payload.is_retry_err() => Self::Answer {
+                code: payload.code,
+                data: payload.as_revert_data(),
+                message: payload.message.into_owned(),
+            },
+            TransportError::Transport(TransportErrorKind::HttpError(error)) => {
+                Self::Transport { endpoint: endpoint.to_owned(), reason: format!("HTTP status {}", error.status) }
+            }
+            // A URL may carry an access key: never print what the HTTP client says about it.
+            TransportError::Transport(kind) => Self::Transport {
+                endpoint: endpoint.to_owned(),
+                reason: match kind {
+                    TransportErrorKind::BackendGone => "connection closed".to_owned(),
+                    TransportErrorKind::PubsubUnavailable => "no subscriptions".to_owned(),
+                    _ => "connection failed".to_owned(),
+                },
+            },
+            other => Self::Transport { endpoint: endpoint.to_owned(), reason: other.to_string() },
+        }
+    }
+
+    /// Whether the endpoint failed, so that another one may do better.
+    #[must_use]
+    pub fn is_endpoint_failure(&self) -> bool {
+        matches!(self, Self::WrongChain { .. } | Self::Timeout { .. } | Self::Transport { .. })
+    }
+
+    /// Revert data of a failed call.
+    #[must_use]
+    pub fn revert_data(&self) -> Option<&Bytes> {
+        match self {
+            Self::Answer { data, .. } => data.as_ref(),
+            _ => None,
+        }
+    }
+}
