@@ -7,11 +7,13 @@
 //! - [`Word`], [`Plaintext`]: a decrypted value;
 //! - [`LweBlocks`]: the LWE samples (a, b) mod 2^128 of one ciphertext, flat, for the dot products of the parties;
 //! - [`rounding`]: from an opened, flooded phase to message bits, with the checks of the protocol;
+//! - [`ids`]: key and epoch identifiers;
 //! - [`params`]: the parameter sets and their dimensions;
 //! - [`share`]: the file by which one party receives its shares.
 
 pub mod blocks;
 pub mod fhe_type;
+pub mod ids;
 pub mod params;
 pub mod plaintext;
 pub mod rounding;
