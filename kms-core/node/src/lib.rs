@@ -21,5 +21,6 @@ pub mod peer;
 pub mod receipts;
 pub mod sealed;
 pub mod service;
+pub mod startup;
 pub mod store;
 pub mod tls;
