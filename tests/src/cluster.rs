@@ -240,6 +240,20 @@ impl Cluster {
         Ok(())
     }
 
+    /// Starts again whatever is down, wakes what is paused, and waits until all is ready.
+    ///
+    /// # Errors
+    /// Something does not come back.
+    pub async fn heal(&mut self) -> Result<()> {
+        for process in self.processes() {
+            process.resume();
+            if !process.is_running() {
+                process.restart()?;
+            }
+        }
+        self.wait_ready().await
+    }
+
     fn processes(&mut self) -> Vec<&mut Process> {
         self.parties.iter_mut().chain(self.relayer.as_mut()).chain(self.coprocessor.as_mut()).collect()
     }

@@ -5,6 +5,7 @@ pub mod anvil;
 pub mod ballot;
 pub mod cluster;
 pub mod paths;
+pub mod probe;
 pub mod process;
 pub mod relayer;
 pub mod vote;
