@@ -1,0 +1,305 @@
+//! One-round threshold decryption.
+//!
+//! Party i computes p_i = b − ⟨a, s_i⟩ for every block, adds its share of the flooding mask, and all open the sum robustly;
+//! the message is round(c / Δ). One job opens many ciphertexts with one message per party, whose shares are packed D blocks per ring
+//! element. Rounds: 1. Bytes sent to each peer: 12 + 16·D·⌈blocks / D⌉. Fails only by waiting: with 2t + 1 honest parties it ends.
+//! **No unflooded value is ever opened**: [`OwnShare`] is made only with the mask in it.
+//!
+//! A party's message is a function of its keys and the job, so it can be recomputed for whoever missed it.
+//!
+//! Source: ePrint 2023/815, §5 (protocol) and §6 (bounds).
+
+use core::fmt;
+use core::pin::pin;
+use core::time::Duration;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::{Either, select};
+use kms_algebra::{Codec, Gr, PartyId, packing};
+use kms_encoding::{FheType, LweBlocks, Plaintext, PrssKey, ShareVector};
+use rayon::prelude::*;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::opening::{AnyOpening, Opening, Outcome};
+use crate::prss::Prss;
+use crate::{Committee, DecryptError, JobId, Network, Part, Refusal, SessionId, SetupError, wire};
+
+/// Most blocks of a job. A request has at most 2048 bits, so at most 1024 blocks (all booleans).
+pub const MAX_BLOCKS: usize = 4096;
+/// The only round of a decryption.
+pub const ROUND: u8 = 1;
+/// Blocks whose masks are made together: one key derivation per set for all of them.
+const MASK_TILE: usize = 64;
+
+/// One ciphertext of a job.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Session of the object that the ciphertext is in: must be derived from the digest of exactly these bytes.
+    pub session: SessionId,
+    /// Type of the handle.
+    pub ty: FheType,
+    /// The ciphertext; knows its absolute position in the object and its key.
+    pub blocks: Arc<LweBlocks>,
+}
+
+/// One party's PRSS and decoder of one epoch. Keys are erased on drop.
+#[derive(Clone)]
+pub struct Epoch {
+    committee: Committee,
+    own: PartyId,
+    ring: Arc<dyn Ring>,
+}
+
+impl fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Epoch").field("committee", &self.committee).field("own", &self.own).finish_non_exhaustive()
+    }
+}
+
+impl Epoch {
+    /// Party `own`'s keys of an epoch. Computes weights and key schedules; keep it for the life of the epoch.
+    ///
+    /// # Errors
+    /// The keys are not those of this party in this committee.
+    pub fn new(committee: Committee, own: PartyId, keys: &[PrssKey]) -> Result<Self, SetupError> {
+        let ring: Arc<dyn Ring> = match committee.degree() {
+            4 => Arc::new(RingOf::<4>::new(&committee, own, keys)?),
+            _ => Arc::new(RingOf::<5>::new(&committee, own, keys)?),
+        };
+        Ok(Self { committee, own, ring })
+    }
+
+    /// The committee.
+    #[must_use]
+    pub const fn committee(&self) -> &Committee {
+        &self.committee
+    }
+
+    /// This party.
+    #[must_use]
+    pub const fn own(&self) -> PartyId {
+        self.own
+    }
+
+    /// This party's message of a job: partial decryptions plus masks, packed. Deterministic. Heavy: call it on rayon's pool or a
+    /// blocking thread; it uses all threads of rayon's pool. The ciphertexts are not needed afterwards.
+    ///
+    /// `shares` are this party's shares of the secret keys, found by kind.
+    ///
+    /// # Errors
+    /// [`DecryptError::JobSize`], [`DecryptError::BlockCount`], [`DecryptError::NoShare`].
+    pub fn partial_decrypt(&self, shares: &[ShareVector], items: &[Item]) -> Result<OwnShare, DecryptError> {
+        let blocks: usize = items.iter().map(|item| item.blocks.len()).sum();
+        if !(1..=MAX_BLOCKS).contains(&blocks) {
+            return Err(DecryptError::JobSize { got: blocks });
+        }
+        let mut inputs = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let (expected, got) = (item.ty.squashed_blocks(), item.blocks.len());
+            if expected != got {
+                return Err(DecryptError::BlockCount { item: index, expected, got });
+            }
+            let (kind, dimension) = (item.blocks.key(), item.blocks.dimension());
+            let share = shares
+                .iter()
+                .find(|s| s.kind() == kind && s.len() == dimension && s.degree() == self.committee.degree())
+                .ok_or(DecryptError::NoShare { item: index, kind, dimension })?;
+            inputs.push((item, share));
+        }
+        Ok(OwnShare {
+            job: job_id(items),
+            types: items.iter().map(|item| item.ty).collect(),
+            message: self.ring.partial_decrypt(&inputs, blocks),
+        })
+    }
+}
+
+/// Identity of the job that opens these ciphertexts in this order.
+#[must_use]
+pub fn job_id(items: &[Item]) -> JobId {
+    let parts: Vec<Part> = items
+        .iter()
+        .map(|item| Part { session: item.session, first: item.blocks.first(), blocks: item.blocks.len() as u32 })
+        .collect();
+    JobId::new(&parts)
+}
+
+/// This party's side of a job, ready to be opened. Holds no secret: peers may see the message.
+#[derive(Clone, Debug)]
+pub struct OwnShare {
+    job: JobId,
+    types: Vec<FheType>,
+    message: Bytes,
+}
+
+impl OwnShare {
+    /// The job.
+    #[must_use]
+    pub const fn job(&self) -> JobId {
+        self.job
+    }
+
+    /// The message that goes to every other party, in round [`ROUND`]; also when one asks for it again.
+    #[must_use]
+    pub const fn message(&self) -> &Bytes {
+        &self.message
+    }
+}
+
+/// The result of a job at this party.
+#[derive(Debug)]
+pub struct Decryption {
+    /// The values in the order of the items, or the final refusal of the whole job.
+    pub values: Result<Vec<Plaintext>, Refusal>,
+    /// The rest of the opening: late shares, to learn who was late and who was wrong.
+    pub tail: Tail,
+}
+
+/// An opening whose result is out but whose receipt is not.
+pub struct Tail {
+    job: JobId,
+    opening: Box<dyn AnyOpening>,
+}
+
+impl fmt::Debug for Tail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tail").field("job", &self.job).finish_non_exhaustive()
+    }
+}
+
+/// Sends this party's share, opens the job, and returns as soon as it is decided. Waits as long as it takes: dropping the future
+/// gives up, and starting again with the same `own` is safe.
+///
+/// # Errors
+/// [`DecryptError::Closed`]; [`DecryptError::TooManyWrong`] if all shares are in and more than t are wrong.
+pub async fn decrypt<N: Network>(net: &N, epoch: &Epoch, own: &OwnShare) -> Result<Decryption, DecryptError> {
+    let job = own.job;
+    for party in epoch.committee.parties().filter(|p| *p != epoch.own) {
+        net.send(job, ROUND, party, own.message.clone());
+    }
+    let blocks = own.types.iter().map(|ty| ty.squashed_blocks()).sum();
+    let mut opening = epoch.ring.opening(epoch.committee, blocks);
+    opening.insert(epoch.own, &own.message);
+    loop {
+        if opening.ready() {
+            let (types, bound) = (own.types.clone(), epoch.committee.flood_bound());
+            let (back, values) = net
+                .compute(move || {
+                    let values = opening.attempt().map(|opened| plaintexts(&types, opened, bound));
+                    (opening, values)
+                })
+                .await;
+            opening = back;
+            if let Some(values) = values {
+                return Ok(Decryption { values, tail: Tail { job, opening } });
+            }
+        }
+        if opening.complete() {
+            return Err(DecryptError::TooManyWrong);
+        }
+        let (from, message) = net.recv(job, ROUND).await?;
+        opening.insert(from, &message);
+    }
+}
+
+impl Tail {
+    /// Takes late shares until all are in, or until `patience` is over, or until the network closes; then says who was there and who was
+    /// wrong.
+    pub async fn collect<N: Network>(self, net: &N, patience: Duration) -> Outcome {
+        let Self { job, mut opening } = self;
+        let mut timeout = pin!(net.sleep(patience));
+        while !opening.complete() {
+            let next = pin!(net.recv(job, ROUND));
+            match select(next, timeout.as_mut()).await {
+                Either::Left((Ok((from, message)), _)) => opening.insert(from, &message),
+                Either::Left((Err(_), _)) | Either::Right(_) => break,
+            }
+        }
+        net.compute(move || opening.outcome()).await
+    }
+}
+
+/// Rounds the opened blocks of each item, erasing them.
+fn plaintexts(
+    types: &[FheType],
+    mut opened: Zeroizing<Vec<u128>>,
+    bound: kms_encoding::FloodBound,
+) -> Result<Vec<Plaintext>, Refusal> {
+    let mut rest = opened.as_mut_slice();
+    let mut values = Vec::with_capacity(types.len());
+    for (item, ty) in types.iter().enumerate() {
+        let (blocks, tail) = rest.split_at_mut(ty.squashed_blocks());
+        rest = tail;
+        values.push(kms_encoding::decode(*ty, blocks, bound).map_err(|reason| Refusal { item, reason })?);
+    }
+    Ok(values)
+}
+
+/// What depends on the degree of the ring.
+trait Ring: Send + Sync {
+    fn partial_decrypt(&self, inputs: &[(&Item, &ShareVector)], blocks: usize) -> Bytes;
+    fn opening(&self, committee: Committee, values: usize) -> Box<dyn AnyOpening>;
+}
+
+struct RingOf<const D: usize> {
+    prss: Prss<D>,
+    codec: Arc<Codec<u128, D>>,
+}
+
+impl<const D: usize> RingOf<D> {
+    fn new(committee: &Committee, own: PartyId, keys: &[PrssKey]) -> Result<Self, SetupError> {
+        Ok(Self {
+            prss: Prss::new(committee, own, keys)?,
+            codec: Arc::new(Codec::new(committee.n(), committee.t())?),
+        })
+    }
+}
+
+impl<const D: usize> Ring for RingOf<D> {
+    fn partial_decrypt(&self, inputs: &[(&Item, &ShareVector)], blocks: usize) -> Bytes {
+        let mut phases = Zeroizing::new(vec![Gr::<u128, D>::ZERO; blocks]);
+        let mut rest = phases.as_mut_slice();
+        let (mut masks, mut dots) = (Vec::new(), Vec::with_capacity(blocks));
+        for (item, share) in inputs {
+            let (own, tail) = rest.split_at_mut(item.blocks.len());
+            rest = tail;
+            for (tile, out) in own.chunks_mut(MASK_TILE).enumerate() {
+                masks.push((item.session, item.blocks.first() + (tile * MASK_TILE) as u32, out));
+            }
+            dots.extend((0..item.blocks.len()).map(|index| (&*item.blocks, index, *share)));
+        }
+        // Masks first, so that an unflooded value never stands in memory alone.
+        masks.into_par_iter().for_each(|(session, first, out)| self.prss.add_masks(&session, first, out));
+        phases.par_iter_mut().zip(dots).for_each(|(phase, (ciphertext, index, share))| {
+            *phase += Gr::constant(ciphertext.bodies()[index]) - dot::<D>(ciphertext.mask(index), share);
+        });
+        wire::encode(&packing::pack(&phases))
+    }
+
+    fn opening(&self, committee: Committee, values: usize) -> Box<dyn AnyOpening> {
+        Box::new(Opening::new(committee, Arc::clone(&self.codec), values))
+    }
+}
+
+/// ⟨a, s_i⟩ over GR(2^128, D): D dot products of words. The mask `a` is public, the share is not: constant time.
+fn dot<const D: usize>(mask: &[u128], share: &ShareVector) -> Gr<u128, D> {
+    let coordinates: [&[u128]; D] = core::array::from_fn(|c| &share.coordinate(c)[..mask.len()]);
+    let mut sums = [0u128; D];
+    for (x, a) in mask.iter().enumerate() {
+        for (sum, coordinate) in sums.iter_mut().zip(coordinates) {
+            *sum = sum.wrapping_add(a.wrapping_mul(coordinate[x]));
+        }
+    }
+    Gr(sums)
+}
+
+/// The dot products ⟨a, s_i⟩ of all blocks of a ciphertext, single-threaded: what dominates a partial decryption. For
+/// measurements; it leaks nothing that the caller did not have. Panics if dimension or degree of the share differ.
+pub fn dot_blocks<const D: usize>(ciphertext: &LweBlocks, share: &ShareVector, out: &mut [Gr<u128, D>]) {
+    assert!(share.degree() == D && share.len() == ciphertext.dimension() && out.len() == ciphertext.len());
+    for (out, (mask, _)) in out.iter_mut().zip(ciphertext.iter()) {
+        out.zeroize();
+        *out = dot(mask, share);
+    }
+}

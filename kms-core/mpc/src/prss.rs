@@ -1,0 +1,227 @@
+//! Pseudorandom secret sharing and the flooding masks.
+//!
+//! For each set A of n − t parties its members know a key r_A. f_A has degree t, f_A(0) = 1 and f_A(α_j) = 0 for j ∉ A; party
+//! i keeps the weight f_A(α_i) of each of its sets. A shared pseudorandom value is Σ_A f_A·ψ_A, with ψ_A out of a key
+//! stream of A: no communication. Streams are AES-128-CTR (counter: 128-bit big endian block index from 0) under the key
+//! AES-128-CMAC(r_A, "KMS-PRSS-1" ‖ u8 purpose ‖ session id), restartable at every value: the bytes of value v of a purpose
+//! are those at v × (bytes per value). So a batch equals single calls.
+//!
+//! Words are little-endian; a ring element is its coefficients in ascending order of powers.
+//!
+//! Source: Cramer, Damgård and Ishai, TCC 2005, §4 (sharing) and ePrint 2023/815 §5 (masks).
+
+mod stream;
+
+use aes::Aes128Enc;
+use cmac::{Cmac, Mac};
+use kms_algebra::{Gr, GrVec, PartyId, PartySet, Word};
+use kms_encoding::PrssKey;
+use kms_encoding::rounding::FLOOD_LOG2;
+use zeroize::{Zeroize, Zeroizing};
+
+use self::stream::{Buffer, MAX_BYTES};
+use crate::{Committee, SessionId, SetupError};
+
+/// Values that are made between two looks at a key stream.
+const TILE: usize = 64;
+/// Bytes of a mask: two words for its two uniforms.
+const MASK_BYTES: u64 = 32;
+/// Low bits of a word that make a uniform in [−2^110, 2^110), after subtracting 2^110.
+const FLOOD_MASK: u128 = (1 << (FLOOD_LOG2 + 1)) - 1;
+
+/// What a stream is for: one byte under the MAC, one layout each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Purpose {
+    Uniform64 = 1,
+    Uniform128 = 2,
+    UniformZ64 = 3,
+    UniformZ128 = 4,
+    Zero64 = 5,
+    Zero128 = 6,
+    Mask = 7,
+}
+
+impl Purpose {
+    const fn by_word<W: Word>(word64: Self, word128: Self) -> Self {
+        if W::BITS == 64 { word64 } else { word128 }
+    }
+}
+
+/// One set that this party is a member of.
+struct Set<const D: usize> {
+    /// Keyed with r_A: the key schedule is computed once.
+    mac: Cmac<Aes128Enc>,
+    /// f_A(α_i) mod 2^128; mod 2^64 it is the same, reduced.
+    weight: Gr<u128, D>,
+}
+
+/// The PRSS of one party in one epoch, over a ring of degree D. Its keys are erased on drop.
+///
+/// All functions are synchronous, single-threaded and allocate nothing per value.
+pub struct Prss<const D: usize> {
+    t: usize,
+    point: Gr<u128, D>,
+    sets: Vec<Set<D>>,
+}
+
+impl<const D: usize> core::fmt::Debug for Prss<D> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Prss({} sets)", self.sets.len())
+    }
+}
+
+impl<const D: usize> Prss<D> {
+    /// The PRSS of party `own`.
+    ///
+    /// # Errors
+    /// The keys are not exactly one per set that `own` is in, by ascending bitmap, or the ring does not fit.
+    pub fn new(committee: &Committee, own: PartyId, keys: &[PrssKey]) -> Result<Self, SetupError> {
+        kms_algebra::shamir::check_committee::<D>(committee.n(), committee.t())?;
+        if !committee.contains(own) {
+            return Err(SetupError::NotAMember(own, committee.n()));
+        }
+        let expected = committee.prss_sets().filter(|set| set.contains(own));
+        if !expected.map(PartySet::bits).eq(keys.iter().map(|k| k.set)) {
+            return Err(SetupError::PrssKeys(own));
+        }
+        let point = Gr::point(own);
+        let sets = keys
+            .iter()
+            .map(|key| {
+                let outside = committee.parties().filter(|p| key.set >> p.slot() & 1 == 0);
+                Set { mac: Cmac::new(&key.key.into()), weight: weight(outside, point) }
+            })
+            .collect();
+        Ok(Self { t: committee.t(), point, sets })
+    }
+
+    /// Number of sets that this party is in: C(n−1, t).
+    #[must_use]
+    pub const fn sets(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// Adds shares of the flooding masks of blocks `first..first + out.len()` of a session to `out`. The mask of a block is
+    /// E = Σ_A φ_A, φ_A the sum of **two** independent uniforms in [−2^110, 2^110), so |E| ≤ 2·C(n,t)·2^110; with two the
+    /// statistical distance grows only with the square root of the number of blocks.
+    ///
+    /// The hottest loop of the system: per set and value two AES blocks and 4 (D) products mod 2^128, plus one key derivation
+    /// per set and 64 values.
+    pub fn add_masks(&self, session: &SessionId, first: u32, out: &mut [Gr<u128, D>]) {
+        for (tile, out) in out.chunks_mut(TILE).enumerate() {
+            self.add_mask_tile(session, u64::from(first) + (tile * TILE) as u64, out);
+        }
+    }
+
+    fn add_mask_tile(&self, session: &SessionId, first: u64, out: &mut [Gr<u128, D>]) {
+        let len = out.len();
+        let mut keystream = Buffer::new();
+        let mut phi = Zeroizing::new([0u128; TILE]);
+        let mut sums = Zeroizing::new([[0u128; TILE]; D]);
+        for set in &self.sets {
+            let cipher = set.stream(Purpose::Mask, session);
+            let blocks = keystream.blocks(&cipher, first * (MASK_BYTES / 16), 2 * len);
+            for (phi, pair) in phi.iter_mut().zip(blocks.chunks_exact(2)) {
+                let [u, v] = [pair[0], pair[1]].map(|word| u128::from_le_bytes(word.into()) & FLOOD_MASK);
+                *phi = (u + v).wrapping_sub(2 << FLOOD_LOG2);
+            }
+            for (sums, weight) in sums.iter_mut().zip(set.weight.0) {
+                for (sum, phi) in sums[..len].iter_mut().zip(&phi[..len]) {
+                    *sum = sum.wrapping_add(weight.wrapping_mul(*phi));
+                }
+            }
+        }
+        for (i, share) in out.iter_mut().enumerate() {
+            *share += Gr(core::array::from_fn(|c| sums[c][i]));
+        }
+    }
+
+    /// Shares of uniformly random ring elements number `first..first + count`: ψ_A fills a ring element.
+    #[must_use]
+    pub fn uniform<W: Word>(&self, session: &SessionId, first: u64, count: usize) -> GrVec<W, D> {
+        let purpose = Purpose::by_word::<W>(Purpose::Uniform64, Purpose::Uniform128);
+        self.sum(purpose, session, first, count, D * W::BYTES, |weight, bytes| *weight * read_element(bytes))
+    }
+
+    /// Shares of uniformly random values of Z_2^k number `first..first + count`: ψ_A fills a word.
+    #[must_use]
+    pub fn uniform_z<W: Word>(&self, session: &SessionId, first: u64, count: usize) -> GrVec<W, D> {
+        let purpose = Purpose::by_word::<W>(Purpose::UniformZ64, Purpose::UniformZ128);
+        self.sum(purpose, session, first, count, W::BYTES, |weight, bytes| weight.scale(W::read_le(bytes)))
+    }
+
+    /// Shares of degree 2t of zero number `first..first + count`, uniformly random among all of them:
+    /// Σ_A f_A(α_i)·Σ_{j=1..t} α_i^j·χ_{A,j}.
+    #[must_use]
+    pub fn zero<W: Word>(&self, session: &SessionId, first: u64, count: usize) -> GrVec<W, D> {
+        let purpose = Purpose::by_word::<W>(Purpose::Zero64, Purpose::Zero128);
+        let (size, point) = (D * W::BYTES, self.point.cast::<W>());
+        self.sum(purpose, session, first, count, self.t * size, |weight, bytes| {
+            let chi = bytes.chunks_exact(size).rev().map(read_element);
+            *weight * chi.fold(Gr::ZERO, |sum, chi| (sum + chi) * point)
+        })
+    }
+
+    /// Σ over the sets of `term(weight, bytes of the value)`.
+    fn sum<W: Word>(
+        &self,
+        purpose: Purpose,
+        session: &SessionId,
+        first: u64,
+        count: usize,
+        bytes_per_value: usize,
+        term: impl Fn(&Gr<W, D>, &[u8]) -> Gr<W, D>,
+    ) -> GrVec<W, D> {
+        let mut out = GrVec::zeros(count);
+        let mut keystream = Buffer::new();
+        let mut buffer = Zeroizing::new([0u8; MAX_BYTES]);
+        // One block less: a value may start inside a block.
+        let per_tile = (MAX_BYTES - 16) / bytes_per_value;
+        for set in &self.sets {
+            let cipher = set.stream(purpose, session);
+            let weight = set.weight.cast::<W>();
+            let mut done = 0;
+            while done < count {
+                let now = per_tile.min(count - done);
+                let bytes = &mut buffer[..now * bytes_per_value];
+                keystream.bytes(&cipher, (first + done as u64) * bytes_per_value as u64, bytes);
+                for (i, bytes) in bytes.chunks_exact(bytes_per_value).enumerate() {
+                    let sum = out.get(done + i) + term(&weight, bytes);
+                    out.set(done + i, sum);
+                }
+                done += now;
+            }
+        }
+        out
+    }
+}
+
+impl<const D: usize> Set<D> {
+    /// The stream of this set for a purpose in a session.
+    fn stream(&self, purpose: Purpose, session: &SessionId) -> Aes128Enc {
+        let mut message = [0u8; 43];
+        message[..10].copy_from_slice(b"KMS-PRSS-1");
+        message[10] = purpose as u8;
+        message[11..].copy_from_slice(session.as_bytes());
+        let mut key = self.mac.clone().chain_update(message).finalize().into_bytes();
+        let cipher = aes::cipher::KeyInit::new(&key);
+        key.as_mut_slice().zeroize();
+        cipher
+    }
+}
+
+/// f_A(α_i) = Π_{j ∉ A} (α_j − α_i) / α_j.
+fn weight<const D: usize>(outside: impl Iterator<Item = PartyId>, point: Gr<u128, D>) -> Gr<u128, D> {
+    let (numerator, denominator) = outside.fold((Gr::ONE, Gr::ONE), |(numerator, denominator), j| {
+        let zero = Gr::<u128, D>::point(j);
+        (numerator * (zero - point), denominator * zero)
+    });
+    numerator * denominator.inverse().expect("products of points are units")
+}
+
+fn read_element<W: Word, const D: usize>(bytes: &[u8]) -> Gr<W, D> {
+    Gr(core::array::from_fn(|c| W::read_le(&bytes[c * W::BYTES..])))
+}
+
+#[cfg(test)]

@@ -1,0 +1,159 @@
+//! Session and job identities: hashes of the content they stand for.
+
+use core::fmt;
+
+use sha3::digest::{ExtendableOutput, Update, XofReader};
+use sha3::{Digest, Sha3_256, Shake256};
+
+/// What kind of session; the byte is hashed.
+const KIND_DECRYPTION: u8 = 1;
+
+/// Identity of everything secret that is done to one ciphertext object in one epoch. Selects the masks: the mask of block j is
+/// a function of (session, j), so the same mask can never meet two ciphertexts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId([u8; 32]);
+
+impl SessionId {
+    /// SHAKE256("KMS-SESSION-1" ‖ u8 kind = 1 ‖ context id ‖ epoch id ‖ key id ‖ u8 format ‖ u8 decoder version ‖ ciphertext
+    /// digest), 32 bytes. The digest is the committed SHA-256 of the whole ciphertext object.
+    #[must_use]
+    pub fn decryption(
+        context_id: &[u8; 32],
+        epoch_id: &[u8; 32],
+        key_id: &[u8; 32],
+        format: u8,
+        decoder_version: u8,
+        ciphertext_digest: &[u8; 32],
+    ) -> Self {
+        let mut hash = Shake256::default();
+        hash.update(b"KMS-SESSION-1");
+        hash.update(&[KIND_DECRYPTION]);
+        hash.update(context_id);
+        hash.update(epoch_id);
+        hash.update(key_id);
+        hash.update(&[format, decoder_version]);
+        hash.update(ciphertext_digest);
+        let mut id = [0; 32];
+        hash.finalize_xof().read(&mut id);
+        Self(id)
+    }
+
+    /// An identity that was derived elsewhere.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// Blocks of one ciphertext object that a job opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Session of the object.
+    pub session: SessionId,
+    /// Absolute position of the first block in the object.
+    pub first: u32,
+    /// Number of blocks.
+    pub blocks: u32,
+}
+
+/// Identity of one job: a list of parts that are opened together, in one message per party.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId([u8; 32]);
+
+impl JobId {
+    /// SHA3-256("KMS-JOB-1" ‖ u32 number of parts ‖ per part: session (32) ‖ u32 first block ‖ u32 blocks), big endian.
+    #[must_use]
+    pub fn new(parts: &[Part]) -> Self {
+        let mut hash = Sha3_256::new();
+        Digest::update(&mut hash, b"KMS-JOB-1");
+        Digest::update(&mut hash, (parts.len() as u32).to_be_bytes());
+        for part in parts {
+            Digest::update(&mut hash, part.session.0);
+            Digest::update(&mut hash, part.first.to_be_bytes());
+            Digest::update(&mut hash, part.blocks.to_be_bytes());
+        }
+        Self(hash.finalize().into())
+    }
+
+    /// An identity as it came over a wire.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.iter().try_for_each(|b| write!(f, "{b:02x}"))
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_depend_on_every_field() {
+        let fields = [[1; 32], [2; 32], [3; 32], [4; 32]];
+        let make = |f: &[[u8; 32]; 4], format, version| SessionId::decryption(&f[0], &f[1], &f[2], format, version, &f[3]);
+        let mut seen = vec![make(&fields, 1, 1), make(&fields, 2, 1), make(&fields, 1, 2)];
+        for i in 0..4 {
+            let mut other = fields;
+            other[i][31] ^= 1;
+            seen.push(make(&other, 1, 1));
+        }
+        // Fields of equal width in another order are another session.
+        seen.push(SessionId::decryption(&fields[1], &fields[0], &fields[2], 1, 1, &fields[3]));
+        let count = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), count);
+    }
+
+    #[test]
+    fn jobs_depend_on_parts_and_order() {
+        let part = |s, first, blocks| Part { session: SessionId::from_bytes([s; 32]), first, blocks };
+        let jobs = [
+            JobId::new(&[part(1, 0, 2), part(2, 0, 2)]),
+            JobId::new(&[part(2, 0, 2), part(1, 0, 2)]),
+            JobId::new(&[part(1, 0, 2)]),
+            JobId::new(&[part(1, 2, 2)]),
+            JobId::new(&[part(1, 0, 1)]),
+        ];
+        assert!((0..5).all(|i| (0..i).all(|j| jobs[i] != jobs[j])));
+    }
+}
