@@ -26,8 +26,7 @@ contract Deploy is Script {
             domainContract: vm.envAddress("KMS_DOMAIN_CONTRACT")
         });
         // A manifest and a deployment that disagree must not cost a deployment.
-        bytes32 contextId =
-            Committee.id(bytes32(0), config.signers, config.t, config.threshold, config.salt);
+        bytes32 contextId = Committee.id(bytes32(0), config.signers, config.t, config.threshold, config.salt);
         bytes32 expected = vm.envBytes32("KMS_CONTEXT");
         if (contextId != expected) revert UnexpectedContext(expected, contextId);
 

@@ -14,9 +14,8 @@ contract DeployExamples is Script {
     function run() external {
         address executor = vm.envAddress("KMS_FHE_EXECUTOR");
         vm.startBroadcast(vm.envUint("KMS_DEPLOYER_KEY"));
-        ConfidentialVote confidential = new ConfidentialVote(
-            IFheExecutor(executor), IDecryptionGateway(vm.envAddress("KMS_DECRYPTION_GATEWAY"))
-        );
+        ConfidentialVote confidential =
+            new ConfidentialVote(IFheExecutor(executor), IDecryptionGateway(vm.envAddress("KMS_DECRYPTION_GATEWAY")));
         EcosystemVote ecosystem = new EcosystemVote(
             CoprocessorConfig({
                 ACLAddress: vm.envAddress("KMS_ACCESS_CONTROL"),
@@ -26,8 +25,6 @@ contract DeployExamples is Script {
         );
         vm.stopBroadcast();
         vm.serializeAddress("examples", "confidentialVote", address(confidential));
-        vm.writeFile(
-            vm.envString("KMS_OUT"), vm.serializeAddress("examples", "ecosystemVote", address(ecosystem))
-        );
+        vm.writeFile(vm.envString("KMS_OUT"), vm.serializeAddress("examples", "ecosystemVote", address(ecosystem)));
     }
 }

@@ -213,9 +213,8 @@ abstract contract KmsTest is Test {
                 )
             )
         );
-        return abi.encodePacked(
-            uint8(handles.length), uint8(count), handles, _signPacked(coprocessorKeys, count, digest)
-        );
+        return
+            abi.encodePacked(uint8(handles.length), uint8(count), handles, _signPacked(coprocessorKeys, count, digest));
     }
 
     /// @dev Handle of an input at place `index` of a list.
@@ -259,13 +258,11 @@ abstract contract KmsTest is Test {
 
     // Governance
 
-    function _successionDigest(
-        bytes32 previous,
-        address[] memory signers,
-        uint256 t,
-        uint256 threshold,
-        bytes32 salt
-    ) internal pure returns (bytes32) {
+    function _successionDigest(bytes32 previous, address[] memory signers, uint256 t, uint256 threshold, bytes32 salt)
+        internal
+        pure
+        returns (bytes32)
+    {
         return _typed(
             _governanceDomain(),
             keccak256(
@@ -287,18 +284,14 @@ abstract contract KmsTest is Test {
         return _typed(
             _governanceDomain(),
             keccak256(
-                abi.encode(
-                    keccak256("ContextDestruction(bytes32 contextId,bytes32 destroyed)"), contextId, destroyed
-                )
+                abi.encode(keccak256("ContextDestruction(bytes32 contextId,bytes32 destroyed)"), contextId, destroyed)
             )
         );
     }
 
     function _governanceDomain() private pure returns (bytes32) {
         return keccak256(
-            abi.encode(
-                keccak256("EIP712Domain(string name,string version)"), keccak256("KmsVerifier"), keccak256("1")
-            )
+            abi.encode(keccak256("EIP712Domain(string name,string version)"), keccak256("KmsVerifier"), keccak256("1"))
         );
     }
 

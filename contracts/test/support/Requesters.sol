@@ -96,7 +96,9 @@ contract Attacker is Requester {
         if (attack == Attack.Redeliver) data = abi.encodeCall(_gateway.redeliver, (_request, _cleartexts, 10_000_000));
         if (attack == Attack.Expire) data = abi.encodeCall(_gateway.expire, (_request));
         if (attack == Attack.Cancel) data = abi.encodeCall(_gateway.cancel, (_request));
-        if (attack == Attack.AddFee) (data, value) = (abi.encodeCall(_gateway.addFee, (_request)), address(this).balance);
+        if (attack == Attack.AddFee) {
+            (data, value) = (abi.encodeCall(_gateway.addFee, (_request)), address(this).balance);
+        }
         if (attack == Attack.Withdraw) data = abi.encodeCall(_gateway.withdraw, (address(this)));
         if (data.length != 0) (innerSucceeded,) = address(_gateway).call{value: value}(data);
     }
