@@ -18,7 +18,7 @@ pub struct Context {
     pub salt: B256,
 }
 
-/// A context that no verifier accepts. Names equal those of the Solidity errors.
+/// A context that no verifier accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContextError {
     /// n = 0 or n > 255.
@@ -48,9 +48,8 @@ impl ContextError {
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
-            Self::BadSignerCount(_) => "BadSignerCount",
-            Self::TooManyFaults { .. } => "TooManyFaults",
-            Self::BadThreshold(_) => "BadThreshold",
+            Self::BadSignerCount(_) | Self::TooManyFaults { .. } => "InvalidCommitteeSize",
+            Self::BadThreshold(_) => "InvalidThreshold",
             Self::ZeroSigner(_) => "ZeroSigner",
             Self::DuplicateSigner(_) => "DuplicateSigner",
         }

@@ -47,12 +47,12 @@ pub enum ExtraDataError {
 }
 
 impl ExtraDataError {
-    /// Stable label, the same in the golden files.
+    /// Stable label: the name of the Solidity error.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
-            Self::UnknownVersion(_) => "UnknownVersion",
-            Self::BadLength { .. } => "BadLength",
+            Self::UnknownVersion(_) => "UnknownExtraDataVersion",
+            Self::BadLength { .. } => "InvalidExtraDataLength",
         }
     }
 }

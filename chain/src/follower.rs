@@ -146,7 +146,7 @@ impl<S: Sink> Follower<S> {
         let mut heads = None;
         let mut failures = 0;
         for tick in 0u64.. {
-            if tick % SURVEY_TICKS == 0 {
+            if tick % SURVEY_TICKS == 0 && self.chain.endpoint_count() > 1 {
                 self.chain.survey(MAX_LAG).await;
             }
             let result = self.scan.round().await;

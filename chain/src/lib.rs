@@ -23,3 +23,6 @@ pub mod rpc;
 
 pub use alloy_primitives::{Address, B256, Bytes, U256};
 pub use kms_encoding::FheType;
+
+#[cfg(test)]
+mod golden;

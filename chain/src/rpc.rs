@@ -108,6 +108,12 @@ impl Chain {
         self.inner.chain_id
     }
 
+    /// How many endpoints there are.
+    #[must_use]
+    pub fn endpoint_count(&self) -> usize {
+        self.inner.endpoints.len()
+    }
+
     /// A provider of the active endpoint, for calls that this type does not offer. It has no failover of its own.
     ///
     /// # Errors

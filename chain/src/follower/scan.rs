@@ -79,6 +79,7 @@ impl<S: Sink> Scan<S> {
     async fn fork(&self, heights: &Heights) -> Result<Vec<BlockRef>, FollowError> {
         let rows = self.rows.as_deref().unwrap_or_default();
         let mut orphaned = Vec::new();
+        let mut unmatched = None;
         for row in rows.iter().rev() {
             if row.number > heights.latest.number {
                 // A shorter chain: whether these rows are gone shows at the height that both have.
@@ -90,20 +91,21 @@ impl<S: Sink> Scan<S> {
             if canonical.hash == row.hash {
                 // Nothing but missing blocks on top: the endpoint is behind, or blocks were taken back without being
                 // replaced yet. Either way there is nothing to undo until a different block shows up.
-                let only_missing = orphaned.iter().all(|row: &BlockRef| row.number > heights.latest.number);
-                return Ok(if only_missing { Vec::new() } else { orphaned });
+                return Ok(if unmatched.is_none() { Vec::new() } else { orphaned });
             }
             if row.number <= self.finalized {
                 let (number, expected, found) = (row.number, row.hash, canonical.hash);
                 return Err(FollowError::FinalizedReorg { number, expected, found });
             }
             orphaned.push(*row);
+            unmatched = Some(canonical.hash);
         }
-        // Not one row is left. Right after the first start that can be a reorg of everything seen so far; with rows at or
-        // below the chain's finalized height it is another chain.
-        match rows.first() {
-            Some(oldest) if oldest.number <= heights.finalized => Err(FollowError::Moved(oldest.number)),
-            Some(oldest) if oldest.number > heights.latest.number => Ok(Vec::new()),
+        // Not one row is left: fine only if nothing older was ever dropped from the table and the endpoint has this height.
+        match (rows.first(), unmatched) {
+            (Some(oldest), Some(found)) if oldest.number > self.config.start_block => {
+                Err(FollowError::FinalizedReorg { number: oldest.number, expected: oldest.hash, found })
+            }
+            (_, None) => Ok(Vec::new()),
             _ => Ok(orphaned),
         }
     }
