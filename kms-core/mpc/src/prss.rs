@@ -225,3 +225,4 @@ fn read_element<W: Word, const D: usize>(bytes: &[u8]) -> Gr<W, D> {
 }
 
 #[cfg(test)]
+mod tests;
