@@ -318,11 +318,11 @@ mod tests {
         use peer::frame::Body;
         let frame = |body| check_frame(&peer::Frame { body });
         assert!(frame(None).is_err());
-        let share = peer::Share { session: vec![0; ID], round: 0, payload: vec![0; 8], signature: vec![0; SIGNATURE] };
+        let share = peer::Share { session: vec![0; ID], round: 0, payload: vec![0; 8].into(), signature: vec![0; SIGNATURE] };
         assert!(frame(Some(Body::Share(share.clone()))).is_ok());
         assert!(frame(Some(Body::Share(peer::Share { session: vec![], ..share.clone() }))).is_err());
         assert!(frame(Some(Body::Share(peer::Share { signature: vec![0; 64], ..share.clone() }))).is_err());
-        assert!(frame(Some(Body::Share(peer::Share { payload: vec![0; MAX_PAYLOAD + 1], ..share }))).is_err());
+        assert!(frame(Some(Body::Share(peer::Share { payload: vec![0; MAX_PAYLOAD + 1].into(), ..share }))).is_err());
         assert!(frame(Some(Body::Open(peer::Open { sessions: vec![vec![0; ID]; MAX_SESSIONS + 1] }))).is_err());
         assert!(frame(Some(Body::Resend(peer::Resend { sessions: vec![vec![0; 33]] }))).is_err());
     }

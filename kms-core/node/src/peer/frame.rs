@@ -1,0 +1,117 @@
+//! Signed frames: a peer's message that its sender can't deny later.
+
+use alloy_primitives::{Address, B256};
+use bytes::Bytes;
+use k256::ecdsa::SigningKey;
+use kms_chain::eip712::{recover, sign_digest};
+use kms_chain::proof::SignatureBytes;
+use kms_proto::{bounds, peer};
+use sha3::{Digest, Sha3_256};
+
+/// Id of a session: the bytes of the job's id.
+pub type SessionId = [u8; 32];
+
+/// One message of a session as it came, its signature checked.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Sender.
+    pub from: u16,
+    /// Session.
+    pub session: SessionId,
+    /// Round.
+    pub round: u8,
+    /// Protocol message.
+    pub payload: Bytes,
+    /// What the sender can't deny.
+    pub proof: FrameProof,
+}
+
+/// A signed frame without its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameProof {
+    /// Round.
+    pub round: u8,
+    /// SHA3-256 of the payload.
+    pub payload_hash: [u8; 32],
+    /// Signature of the sender.
+    pub signature: SignatureBytes,
+}
+
+/// A frame that its supposed sender has not signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the frame is not signed by its sender")]
+pub struct ForeignFrame;
+
+fn digest(committee: &[u8; 32], sender: u16, session: &SessionId, round: u8, payload_hash: &[u8; 32]) -> B256 {
+    let mut hash = Sha3_256::new();
+    hash.update(b"KMS-FRAME-1");
+    hash.update(committee);
+    // A committee has at most 255 parties.
+    hash.update([u8::try_from(sender).unwrap_or(0)]);
+    hash.update(session);
+    hash.update(u32::from(round).to_be_bytes());
+    hash.update(payload_hash);
+    B256::from_slice(&hash.finalize())
+}
+
+/// Signs a message.
+pub(super) fn sign(
+    key: &SigningKey,
+    committee: &[u8; 32],
+    sender: u16,
+    session: &SessionId,
+    round: u8,
+    payload: Bytes,
+) -> peer::Share {
+    let hash = Sha3_256::digest(&payload).into();
+    let signature = sign_digest(key, digest(committee, sender, session, round, &hash));
+    peer::Share { session: session.to_vec(), round: round.into(), payload, signature: signature.to_vec() }
+}
+
+/// Checks whose message it is.
+pub(super) fn verify(
+    share: peer::Share,
+    committee: &[u8; 32],
+    sender: u16,
+    signer: Address,
+) -> Result<Message, ForeignFrame> {
+    let session = bounds::id("session", &share.session).map_err(|_| ForeignFrame)?;
+    let signature = bounds::signature("signature", &share.signature).map_err(|_| ForeignFrame)?;
+    let round = u8::try_from(share.round).map_err(|_| ForeignFrame)?;
+    let payload_hash = Sha3_256::digest(&share.payload).into();
+    let digest = digest(committee, sender, &session, round, &payload_hash);
+    if recover(digest, &signature) != Ok(signer) {
+        return Err(ForeignFrame);
+    }
+    let proof = FrameProof { round, payload_hash, signature };
+    Ok(Message { from: sender, session, round, payload: share.payload, proof })
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_chain::eip712::signer_address;
+
+    use super::*;
+
+    #[test]
+    fn only_the_whole_frame_of_its_sender_verifies() {
+        let key = SigningKey::from_slice(&[7; 32]).unwrap();
+        let address = signer_address(&key);
+        let committee = [1; 32];
+        let share = sign(&key, &committee, 3, &[9; 32], 2, vec![1, 2, 3].into());
+        let message = verify(share.clone(), &committee, 3, address).unwrap();
+        assert_eq!((message.from, message.round, message.payload), (3, 2, vec![1, 2, 3].into()));
+        assert!(verify(share.clone(), &committee, 2, address).is_err(), "another sender");
+        assert!(verify(share.clone(), &[2; 32], 3, address).is_err(), "another committee");
+        assert!(verify(share.clone(), &committee, 3, Address::ZERO).is_err(), "another key");
+        for spoil in [
+            peer::Share { round: 3, ..share.clone() },
+            peer::Share { round: 258, ..share.clone() },
+            peer::Share { session: vec![8; 32], ..share.clone() },
+            peer::Share { payload: vec![1, 2, 4].into(), ..share.clone() },
+            peer::Share { signature: vec![0; 65], ..share },
+        ] {
+            assert!(verify(spoil, &committee, 3, address).is_err());
+        }
+    }
+}
