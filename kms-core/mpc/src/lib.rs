@@ -7,6 +7,7 @@
 //! - [`decrypt`](mod@decrypt): one-round threshold decryption of many ciphertexts in one job;
 //! - [`wire`]: the bytes of a share message;
 //! - [`insecure_dealt`]: key material from a dealer, for development and tests;
+//! - [`sim`]: a deterministic network in memory; [`malicious`]: parties that lie.
 //!
 //! Sources: Dahl et al., *Noah's Ark* (ePrint 2023/815); Cramer, Damgård and Ishai, *Share Conversion, Pseudorandom
 //! Secret-Sharing and Applications to Secure Computation* (TCC 2005).
@@ -19,10 +20,12 @@ mod committee;
 pub mod decrypt;
 mod error;
 pub mod insecure_dealt;
+pub mod malicious;
 mod network;
 pub mod opening;
 pub mod prss;
 mod session;
+pub mod sim;
 pub mod wire;
 
 pub use committee::Committee;

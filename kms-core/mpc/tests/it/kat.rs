@@ -1,0 +1,1 @@
+//! Known-answer vectors under `kat/`. `KMS_UPDATE_KAT=1` rewrites them.

@@ -1,0 +1,5 @@
+//! The protocols on the simulated network, and known-answer vectors.
+
+mod decryption;
+mod kat;
+mod setting;
