@@ -112,7 +112,9 @@ impl<W: Word, const D: usize> Codec<W, D> {
         };
         let culprits = erased
             .iter()
-            .filter(|p| by_party[p.slot()].is_some_and(|share| self.first_difference(shares, agreeing, *p, share).is_some()))
+            .filter(|p| {
+                by_party[p.slot()].is_some_and(|share| self.first_difference(shares, agreeing, *p, share).is_some())
+            })
             .collect();
         Ok(Decoded { values, agreeing, culprits })
     }
@@ -196,7 +198,10 @@ impl<W: Word, const D: usize> Matrices<W, D> {
             if syndrome != W::ZERO {
                 return column;
             }
-            values.set(column, Gr(core::array::from_fn(|c| dot(&self.open[c * words.len()..(c + 1) * words.len()], words))));
+            values.set(
+                column,
+                Gr(core::array::from_fn(|c| dot(&self.open[c * words.len()..(c + 1) * words.len()], words))),
+            );
         }
         columns
     }

@@ -36,11 +36,12 @@ impl<const D: usize> Gf<D> {
     #[must_use]
     pub fn inverse(self) -> Self {
         // a^(2^D - 2)
-        (1..D).fold((Self::ONE, self), |(product, square), _| {
-            let square = square * square;
-            (product * square, square)
-        })
-        .0
+        (1..D)
+            .fold((Self::ONE, self), |(product, square), _| {
+                let square = square * square;
+                (product * square, square)
+            })
+            .0
     }
 }
 

@@ -212,9 +212,8 @@ mod tests {
         assert_eq!(a * (b + c), a * b + a * c);
         assert_eq!(a.times_x(), a * Gr(core::array::from_fn(|j| if j == 1 { W::ONE } else { W::ZERO })));
         let m = a.matrix();
-        let by_matrix = Gr(core::array::from_fn(|r| {
-            m[r].iter().zip(b.0).fold(W::ZERO, |sum, (m, x)| sum.plus(m.times(x)))
-        }));
+        let by_matrix =
+            Gr(core::array::from_fn(|r| m[r].iter().zip(b.0).fold(W::ZERO, |sum, (m, x)| sum.plus(m.times(x)))));
         assert_eq!(by_matrix, a * b);
         match a.inverse() {
             Some(inverse) => assert_eq!(a * inverse, one),

@@ -102,9 +102,8 @@ mod tests {
         let shares = share(secret, n, t, &mut rng);
         let set = PartySet::subsets(n, t + 1).nth(which as usize % 4).unwrap();
         let parties: Vec<_> = set.iter().collect();
-        let value_at = |at| {
-            parties.iter().zip(lagrange(&parties, at)).fold(Gr::ZERO, |sum, (p, l)| sum + l * shares[p.slot()])
-        };
+        let value_at =
+            |at| parties.iter().zip(lagrange(&parties, at)).fold(Gr::ZERO, |sum, (p, l)| sum + l * shares[p.slot()]);
         assert_eq!(value_at(Gr::ZERO), secret);
         for p in PartyId::all(n) {
             assert_eq!(value_at(Gr::point(p)), shares[p.slot()]);

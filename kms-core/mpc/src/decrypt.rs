@@ -21,7 +21,7 @@ use kms_encoding::{FheType, LweBlocks, Plaintext, PrssKey, ShareVector};
 use rayon::prelude::*;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::opening::{AnyOpening, Opening, Outcome};
+use crate::opening::{BoxedOpening, Opening, Outcome};
 use crate::prss::Prss;
 use crate::{Committee, DecryptError, JobId, Network, Part, Refusal, SessionId, SetupError, wire};
 
@@ -159,7 +159,7 @@ pub struct Decryption {
 /// An opening whose result is out but whose receipt is not.
 pub struct Tail {
     job: JobId,
-    opening: Box<dyn AnyOpening>,
+    opening: BoxedOpening,
 }
 
 impl fmt::Debug for Tail {
@@ -180,13 +180,14 @@ pub async fn decrypt<N: Network>(net: &N, epoch: &Epoch, own: &OwnShare) -> Resu
     }
     let blocks = own.types.iter().map(|ty| ty.squashed_blocks()).sum();
     let mut opening = epoch.ring.opening(epoch.committee, blocks);
-    opening.insert(epoch.own, &own.message);
+    opening.0.insert(epoch.own, &own.message);
     loop {
-        if opening.ready() {
+        if opening.0.ready() {
             let (types, bound) = (own.types.clone(), epoch.committee.flood_bound());
             let (back, values) = net
                 .compute(move || {
-                    let values = opening.attempt().map(|opened| plaintexts(&types, opened, bound));
+                    let mut opening = opening;
+                    let values = opening.0.attempt().map(|opened| plaintexts(&types, opened, bound));
                     (opening, values)
                 })
                 .await;
@@ -195,11 +196,11 @@ pub async fn decrypt<N: Network>(net: &N, epoch: &Epoch, own: &OwnShare) -> Resu
                 return Ok(Decryption { values, tail: Tail { job, opening } });
             }
         }
-        if opening.complete() {
+        if opening.0.complete() {
             return Err(DecryptError::TooManyWrong);
         }
         let (from, message) = net.recv(job, ROUND).await?;
-        opening.insert(from, &message);
+        opening.0.insert(from, &message);
     }
 }
 
@@ -209,14 +210,18 @@ impl Tail {
     pub async fn collect<N: Network>(self, net: &N, patience: Duration) -> Outcome {
         let Self { job, mut opening } = self;
         let mut timeout = pin!(net.sleep(patience));
-        while !opening.complete() {
+        while !opening.0.complete() {
             let next = pin!(net.recv(job, ROUND));
             match select(next, timeout.as_mut()).await {
-                Either::Left((Ok((from, message)), _)) => opening.insert(from, &message),
+                Either::Left((Ok((from, message)), _)) => opening.0.insert(from, &message),
                 Either::Left((Err(_), _)) | Either::Right(_) => break,
             }
         }
-        net.compute(move || opening.outcome()).await
+        net.compute(move || {
+            let mut opening = opening;
+            opening.0.outcome()
+        })
+        .await
     }
 }
 
@@ -239,7 +244,7 @@ fn plaintexts(
 /// What depends on the degree of the ring.
 trait Ring: Send + Sync {
     fn partial_decrypt(&self, inputs: &[(&Item, &ShareVector)], blocks: usize) -> Bytes;
-    fn opening(&self, committee: Committee, values: usize) -> Box<dyn AnyOpening>;
+    fn opening(&self, committee: Committee, values: usize) -> BoxedOpening;
 }
 
 struct RingOf<const D: usize> {
@@ -249,10 +254,7 @@ struct RingOf<const D: usize> {
 
 impl<const D: usize> RingOf<D> {
     fn new(committee: &Committee, own: PartyId, keys: &[PrssKey]) -> Result<Self, SetupError> {
-        Ok(Self {
-            prss: Prss::new(committee, own, keys)?,
-            codec: Arc::new(Codec::new(committee.n(), committee.t())?),
-        })
+        Ok(Self { prss: Prss::new(committee, own, keys)?, codec: Arc::new(Codec::new(committee.n(), committee.t())?) })
     }
 }
 
@@ -277,8 +279,8 @@ impl<const D: usize> Ring for RingOf<D> {
         wire::encode(&packing::pack(&phases))
     }
 
-    fn opening(&self, committee: Committee, values: usize) -> Box<dyn AnyOpening> {
-        Box::new(Opening::new(committee, Arc::clone(&self.codec), values))
+    fn opening(&self, committee: Committee, values: usize) -> BoxedOpening {
+        BoxedOpening(Box::new(Opening::new(committee, Arc::clone(&self.codec), values)))
     }
 }
 

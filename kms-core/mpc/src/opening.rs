@@ -13,8 +13,8 @@ use kms_algebra::{Codec, GrVec, PartyId, PartySet, packing};
 use sha3::{Digest, Sha3_256};
 use zeroize::Zeroizing;
 
-use crate::wire::{self, WireError};
 use crate::Committee;
+use crate::wire::{self, WireError};
 
 /// What speaks against a party.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +187,11 @@ impl<const D: usize> Opening<D> {
     }
 }
 
-/// An [`Opening`] whatever the degree of its ring.
+/// An [`Opening`] whatever the degree of its ring. A type of its own, because futures that hold a bare `Box<dyn …>` across an
+/// await of a generic function can't be shown to be `Send`.
+pub(crate) struct BoxedOpening(pub(crate) Box<dyn AnyOpening>);
+
+/// What can be done with an [`Opening`].
 pub(crate) trait AnyOpening: Send {
     fn insert(&mut self, from: PartyId, message: &Bytes);
     fn ready(&self) -> bool;
@@ -211,5 +215,69 @@ impl<const D: usize> AnyOpening for Opening<D> {
     }
     fn outcome(&mut self) -> Outcome {
         Self::outcome(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message in which every share is `value`: a sharing of it with a constant polynomial.
+    fn message(value: u128) -> Bytes {
+        wire::encode(&[kms_algebra::Gr::<u128, 4>::constant(value)].into_iter().collect())
+    }
+
+    fn party(index: u8) -> PartyId {
+        PartyId::new(index).unwrap()
+    }
+
+    fn opening() -> Opening<4> {
+        Opening::new(Committee::new(4, 1).unwrap(), Arc::new(Codec::new(4, 1).unwrap()), 1)
+    }
+
+    #[test]
+    fn decodes_as_shares_arrive_and_judges_the_late() {
+        let mut o = opening();
+        for (index, value, ready) in [(1, 7, false), (2, 9, false), (3, 7, true)] {
+            o.insert(party(index), &message(value));
+            assert_eq!(o.ready(), ready);
+        }
+        // Three shares, one wrong: nothing can be said yet, and nobody is blamed.
+        assert!(o.attempt().is_none() && !o.ready() && !o.complete());
+        assert!(o.outcome().wrong.is_empty());
+        o.insert(party(4), &message(7));
+        assert!(o.ready() && o.complete());
+        assert_eq!(o.attempt().unwrap().as_slice(), [7]);
+        assert!(!o.ready());
+        assert_eq!(o.outcome().culprits().iter().collect::<Vec<_>>(), [party(2)]);
+
+        let mut o = opening();
+        (1..4).for_each(|index| o.insert(party(index), &message(7)));
+        assert_eq!(o.attempt().unwrap().as_slice(), [7]);
+        assert_eq!(o.outcome().late.iter().collect::<Vec<_>>(), [party(4)]);
+        o.insert(party(4), &message(8));
+        let outcome = o.outcome();
+        assert_eq!((outcome.late, outcome.arrived), (PartySet::EMPTY, PartySet::all(4)));
+        assert!(matches!(outcome.wrong[..], [Fault { evidence: Evidence::WrongShare { element: 0, .. }, .. }]));
+    }
+
+    #[test]
+    fn repeated_messages_are_nothing_and_different_ones_are_evidence() {
+        let mut o = opening();
+        (1..4).for_each(|index| (0..2).for_each(|_| o.insert(party(index), &message(7))));
+        assert!(o.outcome().wrong.is_empty());
+        (0..2).for_each(|_| o.insert(party(2), &message(8)));
+        // The first message counts.
+        assert_eq!(o.attempt().unwrap().as_slice(), [7]);
+        let [first, second] = [7, 8].map(|v| Sha3_256::digest(message(v)).into());
+        let fault = Fault { party: party(2), evidence: Evidence::Conflicting { first, second } };
+        assert_eq!(o.outcome().wrong, [fault]);
+    }
+
+    #[test]
+    fn strangers_are_ignored() {
+        let mut o = opening();
+        o.insert(party(5), &message(7));
+        assert_eq!(o.outcome().arrived, PartySet::EMPTY);
     }
 }

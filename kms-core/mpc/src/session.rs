@@ -129,7 +129,8 @@ mod tests {
     #[test]
     fn sessions_depend_on_every_field() {
         let fields = [[1; 32], [2; 32], [3; 32], [4; 32]];
-        let make = |f: &[[u8; 32]; 4], format, version| SessionId::decryption(&f[0], &f[1], &f[2], format, version, &f[3]);
+        let make =
+            |f: &[[u8; 32]; 4], format, version| SessionId::decryption(&f[0], &f[1], &f[2], format, version, &f[3]);
         let mut seen = vec![make(&fields, 1, 1), make(&fields, 2, 1), make(&fields, 1, 2)];
         for i in 0..4 {
             let mut other = fields;

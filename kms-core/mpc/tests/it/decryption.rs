@@ -165,15 +165,17 @@ fn a_message_replayed_from_another_session_is_a_wrong_share() {
 }
 
 #[test]
-fn two_different_messages_name_their_sender_whichever_comes_first() {
+fn whichever_of_two_messages_comes_first_only_their_sender_is_named() {
     for (n, t) in COMMITTEES {
         let seed = Seed(n as u64);
         let mut setting = Setting::new(n, t, seed.0);
         let (items, values) = setting.job(&TYPES);
         let liar = [(party(1), Behaviour::Conflicting)];
-        for (_, answer) in setting.run(&[&items], seed.0, Profile::default(), &liar, PartySet::EMPTY, LONG).iter().skip(1) {
+        for (_, answer) in
+            setting.run(&[&items], seed.0, Profile::default(), &liar, PartySet::EMPTY, LONG).iter().skip(1)
+        {
             let outcome = expect(answer, &values);
-            // The second message may come after everybody's first, when the receipt is out; nobody else is ever named.
+            // The second may come when the receipt is out already, so that nobody is named here.
             assert!(outcome.culprits().iter().all(|p| p == party(1)));
         }
     }
@@ -240,10 +242,10 @@ fn a_bad_ciphertext_is_refused_by_all_in_the_same_words() {
     let value = Plaintext::truncated(FheType::Uint64, Word([0x5A; 32]));
     let (mut items, _) = setting.job(&[FheType::Bool]);
     items.push(setting.encrypt_with(SecretKeyKind::Squashing, value, 1 << 122));
-    let behaviours = [(party(3), Behaviour::WrongShare), (party(6), Behaviour::Codeword {
-        zeros: [party(1), party(2)].into_iter().collect(),
-        shift: 100,
-    })];
+    let behaviours = [
+        (party(3), Behaviour::WrongShare),
+        (party(6), Behaviour::Codeword { zeros: [party(1), party(2)].into_iter().collect(), shift: 100 }),
+    ];
     let answers = setting.run(&[&items], 11, Profile::rough(), &behaviours, PartySet::EMPTY, LONG);
     let refusals: Vec<Refusal> = answers
         .iter()

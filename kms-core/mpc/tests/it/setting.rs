@@ -8,7 +8,8 @@ use kms_encoding::{FheType, LweBlocks, Plaintext, SecretKeyKind, ShareVector, Wo
 use kms_mpc::malicious::{Behaviour, Malicious};
 use kms_mpc::sim::{Profile, Sim};
 use kms_mpc::{
-    Committee, DecryptError, Epoch, Item, Network, Outcome, PartyId, PartySet, Refusal, SessionId, decrypt, insecure_dealt,
+    Committee, DecryptError, Epoch, Item, Network, Outcome, PartyId, PartySet, Refusal, SessionId, decrypt,
+    insecure_dealt,
 };
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -76,7 +77,8 @@ impl Setting {
                 let mut bytes = [0; 32];
                 self.rng.fill_bytes(&mut bytes);
                 let value = Plaintext::truncated(*ty, Word(bytes));
-                let kind = if self.rng.random() { SecretKeyKind::Squashing } else { SecretKeyKind::SquashedCompression };
+                let kind =
+                    if self.rng.random() { SecretKeyKind::Squashing } else { SecretKeyKind::SquashedCompression };
                 (self.encrypt(kind, value), value)
             })
             .unzip()
@@ -95,10 +97,8 @@ impl Setting {
         let mut sim = Sim::new(self.committee.n(), seed, profile);
         for party in self.committee.parties().filter(|p| !absent.contains(*p)) {
             let epoch = self.epochs[party.slot()].clone();
-            let own: Vec<_> = jobs
-                .iter()
-                .map(|items| epoch.partial_decrypt(&self.shares[party.slot()], items).unwrap())
-                .collect();
+            let own: Vec<_> =
+                jobs.iter().map(|items| epoch.partial_decrypt(&self.shares[party.slot()], items).unwrap()).collect();
             let net = sim.net(party);
             match behaviours.iter().find(|(p, _)| *p == party) {
                 Some((_, behaviour)) => {
