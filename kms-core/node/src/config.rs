@@ -151,8 +151,8 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let bytes = read_bounded(path, MAX_BYTES)?;
         let text = String::from_utf8_lossy(&bytes);
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|e| ConfigError::Toml { path: path.to_owned(), source: Box::new(e) })?;
+        let mut config: Self =
+            toml::from_str(&text).map_err(|e| ConfigError::Toml { path: path.to_owned(), source: Box::new(e) })?;
         config.resolve(path.parent().unwrap_or(Path::new("")));
         config.check()?;
         Ok(config)

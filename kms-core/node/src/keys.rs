@@ -1,5 +1,8 @@
 //! Key material that this party may use.
 
+mod import;
+mod load;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -7,7 +10,14 @@ use alloy_primitives::B256;
 use kms_encoding::{ParamsId, PrssKey, SecretKeyKind, ShareFile, ShareVector};
 use parking_lot::RwLock;
 
+pub use import::{Imported, KeygenSignature, SignedDigest, import};
+
+use crate::error::KeysError;
+use crate::party::Party;
 use crate::store::KeyState;
+
+/// Start of the names of sealed share files.
+const SHARE_PREFIX: &str = "share-";
 
 /// This party's shares of one key in one epoch, verified. Zeroed on drop.
 #[derive(Debug)]
@@ -43,6 +53,11 @@ impl KeyMaterial {
     /// Keys of the PRSS sets that this party is a member of.
     pub fn prss(&self) -> &[PrssKey] {
         &self.share.prss
+    }
+
+    /// Name of the sealed object of a share.
+    pub fn object_name(key_id: B256, epoch_id: B256) -> String {
+        format!("{SHARE_PREFIX}{}-{}", hex::encode(key_id), hex::encode(epoch_id))
     }
 
     /// The whole share file.
@@ -125,3 +140,17 @@ impl Keys {
         self.inner.write().known.push(info);
     }
 }
+
+/// Whether a share is this party's in this committee.
+fn check_owner(share: &ShareFile, party: &Party) -> Result<(), KeysError> {
+    let own = (party.context(), u32::from(party.index), party.n(), party.t());
+    let found = (B256::from(share.context_id), u32::from(share.index), u32::from(share.n), u32::from(share.t));
+    if own == found {
+        return Ok(());
+    }
+    let describe = |(context, index, n, t): (B256, u32, u32, u32)| format!("party {index} of {n} (t = {t}) in {context}");
+    Err(KeysError::Foreign { found: describe(found), own: describe(own) })
+}
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,11 @@ pub mod party;
 pub mod peer;
 pub mod receipts;
 pub mod sealed;
+pub mod secrets;
 pub mod service;
 pub mod startup;
 pub mod store;
 pub mod tls;
+
+#[cfg(test)]
+mod test_support;

@@ -149,7 +149,10 @@ mod tests {
     #[test]
     fn the_way_of_life_goes_forward_only() {
         let life = Lifecycle::new();
-        assert_eq!(life.advance(Phase::Ready), Err(LifecycleError::IllegalStep { from: Phase::Booting, to: Phase::Ready }));
+        assert_eq!(
+            life.advance(Phase::Ready),
+            Err(LifecycleError::IllegalStep { from: Phase::Booting, to: Phase::Ready })
+        );
         life.advance(Phase::Recovering).unwrap();
         life.advance(Phase::Ready).unwrap();
         assert!(life.advance(Phase::Recovering).is_err());

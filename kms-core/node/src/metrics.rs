@@ -56,64 +56,103 @@ impl Metrics {
         let registry = Registry::new_custom(Some("kms_node".into()), None)?;
         let r = &registry;
         Ok(Self {
-            usable_share: add(r, IntGaugeVec::new(
-                Opts::new("usable_share", "1 if this party holds a verified share of the key."),
-                &["key"],
-            )?)?,
-            quorum_headroom: add(r, IntGauge::new(
-                "quorum_headroom",
-                "How many more parties may fail before requests have to wait; negative: they wait now.",
-            )?)?,
-            last_own_share_used: add(r, Gauge::new(
-                "last_own_share_used_seconds",
-                "Unix time of the last opening that this party's own share was part of.",
-            )?)?,
-            peer_connected: add(r, IntGaugeVec::new(
-                Opts::new("peer_connected", "1 if a stream to the peer is up, handshake included."),
-                &["peer"],
-            )?)?,
-            peer_late: add(r, IntCounterVec::new(
-                Opts::new("peer_late_total", "Openings that were decided before the peer's share came."),
-                &["peer"],
-            )?)?,
-            peer_wrong: add(r, IntCounterVec::new(
-                Opts::new("peer_wrong_total", "Openings in which the peer's share was wrong."),
-                &["peer"],
-            )?)?,
-            peer_lateness: add(r, HistogramVec::new(
-                HistogramOpts::new("peer_share_seconds", "Time from sending our share to receiving the peer's.")
-                    .buckets(LATENCY.to_vec()),
-                &["peer"],
-            )?)?,
-            guard_verdicts: add(r, IntCounterVec::new(
-                Opts::new("guard_verdicts_total", "Verdicts of the chain guard."),
-                &["verdict", "reason"],
-            )?)?,
-            guard_seconds: add(r, Histogram::with_opts(
-                HistogramOpts::new("guard_seconds", "Time the chain guard took, endpoints included.")
-                    .buckets(LATENCY.to_vec()),
-            )?)?,
-            requests: add(r, IntCounterVec::new(
-                Opts::new("requests_total", "Requests that reached the stage."),
-                &["stage"],
-            )?)?,
+            usable_share: add(
+                r,
+                IntGaugeVec::new(
+                    Opts::new("usable_share", "1 if this party holds a verified share of the key."),
+                    &["key"],
+                )?,
+            )?,
+            quorum_headroom: add(
+                r,
+                IntGauge::new(
+                    "quorum_headroom",
+                    "How many more parties may fail before requests have to wait; negative: they wait now.",
+                )?,
+            )?,
+            last_own_share_used: add(
+                r,
+                Gauge::new(
+                    "last_own_share_used_seconds",
+                    "Unix time of the last opening that this party's own share was part of.",
+                )?,
+            )?,
+            peer_connected: add(
+                r,
+                IntGaugeVec::new(
+                    Opts::new("peer_connected", "1 if a stream to the peer is up, handshake included."),
+                    &["peer"],
+                )?,
+            )?,
+            peer_late: add(
+                r,
+                IntCounterVec::new(
+                    Opts::new("peer_late_total", "Openings that were decided before the peer's share came."),
+                    &["peer"],
+                )?,
+            )?,
+            peer_wrong: add(
+                r,
+                IntCounterVec::new(
+                    Opts::new("peer_wrong_total", "Openings in which the peer's share was wrong."),
+                    &["peer"],
+                )?,
+            )?,
+            peer_lateness: add(
+                r,
+                HistogramVec::new(
+                    HistogramOpts::new("peer_share_seconds", "Time from sending our share to receiving the peer's.")
+                        .buckets(LATENCY.to_vec()),
+                    &["peer"],
+                )?,
+            )?,
+            guard_verdicts: add(
+                r,
+                IntCounterVec::new(
+                    Opts::new("guard_verdicts_total", "Verdicts of the chain guard."),
+                    &["verdict", "reason"],
+                )?,
+            )?,
+            guard_seconds: add(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new("guard_seconds", "Time the chain guard took, endpoints included.")
+                        .buckets(LATENCY.to_vec()),
+                )?,
+            )?,
+            requests: add(
+                r,
+                IntCounterVec::new(Opts::new("requests_total", "Requests that reached the stage."), &["stage"])?,
+            )?,
             open_jobs: add(r, IntGauge::new("open_jobs", "Jobs under way.")?)?,
-            mpc_seconds: add(r, Histogram::with_opts(
-                HistogramOpts::new("mpc_seconds", "Time from the first share sent to the opening.")
-                    .buckets(LATENCY.to_vec()),
-            )?)?,
-            ciphertext_fetches: add(r, IntCounterVec::new(
-                Opts::new("ciphertext_fetches_total", "Ciphertext fetches by outcome."),
-                &["outcome"],
-            )?)?,
-            sealed_failures: add(r, IntCounter::new(
-                "sealed_object_failures_total",
-                "Sealed objects that could not be opened or were not what was recorded.",
-            )?)?,
-            manifest_differs: add(r, IntGaugeVec::new(
-                Opts::new("peer_manifest_differs", "1 if the peer's manifest differs outside the committee part."),
-                &["peer"],
-            )?)?,
+            mpc_seconds: add(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new("mpc_seconds", "Time from the first share sent to the opening.")
+                        .buckets(LATENCY.to_vec()),
+                )?,
+            )?,
+            ciphertext_fetches: add(
+                r,
+                IntCounterVec::new(
+                    Opts::new("ciphertext_fetches_total", "Ciphertext fetches by outcome."),
+                    &["outcome"],
+                )?,
+            )?,
+            sealed_failures: add(
+                r,
+                IntCounter::new(
+                    "sealed_object_failures_total",
+                    "Sealed objects that could not be opened or were not what was recorded.",
+                )?,
+            )?,
+            manifest_differs: add(
+                r,
+                IntGaugeVec::new(
+                    Opts::new("peer_manifest_differs", "1 if the peer's manifest differs outside the committee part."),
+                    &["peer"],
+                )?,
+            )?,
             phase: add(r, GaugeVec::new(Opts::new("phase", "1 for the phase the process is in."), &["phase"])?)?,
             registry,
         })
@@ -205,7 +244,10 @@ impl Metrics {
     }
 }
 
-fn add<M: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: M) -> Result<M, prometheus::Error> {
+fn add<M: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: M,
+) -> Result<M, prometheus::Error> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }

@@ -105,6 +105,5 @@ impl Party {
 /// Unreadable, too large, or not acceptable.
 pub fn read_manifest(path: &Path) -> Result<Manifest, ConfigError> {
     let bytes = crate::config::read_bounded(path, MAX_MANIFEST_BYTES as u64)?;
-    Manifest::parse(&bytes)
-        .map_err(|e| ConfigError::Manifest { path: path.to_owned(), problem: e.to_string() })
+    Manifest::parse(&bytes).map_err(|e| ConfigError::Manifest { path: path.to_owned(), problem: e.to_string() })
 }

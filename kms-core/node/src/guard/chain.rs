@@ -31,10 +31,8 @@ pub(super) struct Chain {
 impl Chain {
     pub(super) fn new(host: &HostChain, urls: &[String]) -> Result<Self, ConfigError> {
         let endpoint = |url: &String| {
-            Endpoint::new(host.chain_id, url).map_err(|problem| ConfigError::Value {
-                key: format!("rpc of chain {}", host.chain_id),
-                problem,
-            })
+            Endpoint::new(host.chain_id, url)
+                .map_err(|problem| ConfigError::Value { key: format!("rpc of chain {}", host.chain_id), problem })
         };
         let endpoints = urls.iter().map(endpoint).collect::<Result<_, _>>()?;
         Ok(Self { host: host.clone(), endpoints })

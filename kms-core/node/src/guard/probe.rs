@@ -81,13 +81,7 @@ impl Guard {
     }
 
     /// Whether the verifier has this party's signer at this party's place.
-    async fn context(
-        &self,
-        chain: &Chain,
-        endpoint: &Endpoint,
-        party: &Party,
-        block: B256,
-    ) -> Result<String, String> {
+    async fn context(&self, chain: &Chain, endpoint: &Endpoint, party: &Party, block: B256) -> Result<String, String> {
         let ask = async |input: Bytes| {
             endpoint.call(chain.host.contracts.kms_verifier, input, block).await.map_err(|e| e.to_string())
         };

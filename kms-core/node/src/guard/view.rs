@@ -141,7 +141,8 @@ pub(super) fn public_at_latest(own_context: B256, handles: &[Handle], view: &Pub
 pub(super) fn public_grants_at_final(handles: &[Handle], view: &PublicView) -> Result<Vec<HandleGrant>, Stop> {
     same_length(handles, &view.handles)?;
     if let Some((handle, _)) = handles.iter().zip(&view.handles).find(|(_, view)| !view.public) {
-        let detail = format!("{} is marked publicly decryptable, but not in a block that is final enough", handle.raw());
+        let detail =
+            format!("{} is marked publicly decryptable, but not in a block that is final enough", handle.raw());
         return Err(Stop::Wait(NotYetReason::NotFinal, detail));
     }
     grants(handles, &view.handles)
@@ -182,7 +183,8 @@ fn grants(handles: &[Handle], views: &[HandleView]) -> Result<Vec<HandleGrant>, 
 fn key_states(handles: &[Handle], views: &[HandleView]) -> Result<(), Stop> {
     for (handle, view) in handles.iter().zip(views).filter(|(_, view)| !view.key_id.is_zero()) {
         let (handle, key_id) = (handle.raw(), view.key_id);
-        let wait = |what: &str| Err(Stop::Wait(NotYetReason::NotCommitted, format!("key {key_id} of {handle} is {what}")));
+        let wait =
+            |what: &str| Err(Stop::Wait(NotYetReason::NotCommitted, format!("key {key_id} of {handle} is {what}")));
         let refuse = |state| Err(Refusal::KeyState { handle, key_id, state }.into());
         match view.key_state {
             2 | 4 => {}

@@ -13,10 +13,8 @@ use crate::error::StoreError;
 impl Store {
     /// One request.
     pub async fn request(&self, id: B256) -> Result<Option<RequestRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM requests WHERE id = ?")
-            .bind(id.to_vec())
-            .fetch_optional(&self.readers)
-            .await?;
+        let row =
+            sqlx::query("SELECT * FROM requests WHERE id = ?").bind(id.to_vec()).fetch_optional(&self.readers).await?;
         row.as_ref().map(request).transpose()
     }
 
@@ -31,17 +29,15 @@ impl Store {
 
     /// All requests that were recorded and neither answered nor refused, oldest first.
     pub async fn unfinished(&self) -> Result<Vec<RequestRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM requests WHERE stage < 3 ORDER BY received_at")
-            .fetch_all(&self.readers)
-            .await?;
+        let rows =
+            sqlx::query("SELECT * FROM requests WHERE stage < 3 ORDER BY received_at").fetch_all(&self.readers).await?;
         rows.iter().map(request).collect()
     }
 
     /// Requests that are answered but have no final receipt, oldest first.
     pub async fn without_receipt(&self) -> Result<Vec<RequestRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM requests WHERE stage = 3 ORDER BY received_at")
-            .fetch_all(&self.readers)
-            .await?;
+        let rows =
+            sqlx::query("SELECT * FROM requests WHERE stage = 3 ORDER BY received_at").fetch_all(&self.readers).await?;
         rows.iter().map(request).collect()
     }
 

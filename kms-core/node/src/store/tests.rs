@@ -41,18 +41,17 @@ async fn everything_acknowledged_survives_a_restart() {
     // The first writer may still be closing: WAL lets both in, and everything acknowledged is committed.
     let store = Store::open(&path).await.unwrap();
     let unfinished = store.unfinished().await.unwrap();
-    assert_eq!(unfinished.iter().map(|r| (r.id[0], r.stage)).collect::<Vec<_>>(), [
-        (1, Stage::Opening),
-        (4, Stage::Received)
-    ]);
+    assert_eq!(
+        unfinished.iter().map(|r| (r.id[0], r.stage)).collect::<Vec<_>>(),
+        [(1, Stage::Opening), (4, Stage::Received)]
+    );
     assert_eq!(unfinished[0].detail.as_deref(), Some("peers"));
     assert_eq!(unfinished[0].chain_id, u64::MAX);
     let answered = store.request(B256::repeat_byte(2)).await.unwrap().unwrap();
-    assert_eq!((answered.stage, answered.answer, answered.mpc), (
-        Stage::Answered,
-        Some(vec![7]),
-        Some(Duration::from_micros(5))
-    ));
+    assert_eq!(
+        (answered.stage, answered.answer, answered.mpc),
+        (Stage::Answered, Some(vec![7]), Some(Duration::from_micros(5)))
+    );
     let refused = store.request(B256::repeat_byte(3)).await.unwrap().unwrap();
     assert_eq!((refused.stage, refused.refusal), (Stage::Refused, Some(vec![8])));
     assert_eq!(store.keys().await.unwrap(), [new_key()]);

@@ -70,11 +70,7 @@ fn refuses(outcome: Result<impl std::fmt::Debug, Stop>, expected: &str) {
 fn an_open_permitted_committed_request_is_granted() {
     at_latest(&open()).unwrap();
     let grants = at_final(&open()).unwrap();
-    assert_eq!(grants, [HandleGrant {
-        handle: handle(),
-        key_id: B256::repeat_byte(4),
-        digest: B256::repeat_byte(5)
-    }]);
+    assert_eq!(grants, [HandleGrant { handle: handle(), key_id: B256::repeat_byte(4), digest: B256::repeat_byte(5) }]);
 }
 
 #[test]
