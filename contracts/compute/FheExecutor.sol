@@ -157,8 +157,7 @@ contract FheExecutor is IFheExecutor {
 
     /// @dev The plain value fits into the type; a boolean is 0 or 1.
     function _requireFits(uint256 value, uint8 fheType) private pure {
-        uint256 bits = fheType == Handles.BOOL ? 1 : Handles.bitsOf(fheType);
-        if (bits < 256 && value >> bits != 0) revert PlaintextOutOfRange(value, fheType);
+        if (!Handles.fits(value, fheType)) revert PlaintextOutOfRange(value, fheType);
     }
 
     /// @dev Both handles have one type, which is returned.

@@ -40,24 +40,37 @@ contract InputVerifier is IInputVerifier, EIP712, CoprocessorQuorum {
         }
         bytes calldata extraData = inputProof[end:];
         ExtraData.parse(extraData);
-        bytes32 structHash = keccak256(
-            abi.encode(
-                VERIFICATION_TYPE,
-                keccak256(inputProof[2:handlesEnd]),
-                context.userAddress,
-                context.contractAddress,
-                block.chainid,
-                keccak256(extraData)
-            )
-        );
         Signatures.requirePacked(
-            _hashTypedDataV4(structHash), inputProof[handlesEnd:end], getCoprocessorSigners(), getThreshold()
+            inputDigest(context, inputProof[2:handlesEnd], extraData),
+            inputProof[handlesEnd:end],
+            getCoprocessorSigners(),
+            getThreshold()
         );
         return inputHandle;
     }
 
     /// @inheritdoc IInputVerifier
     function cleanTransientStorage() external {}
+
+    /// @inheritdoc IInputVerifier
+    function inputDigest(ContextUserInputs calldata context, bytes calldata packedHandles, bytes calldata extraData)
+        public
+        view
+        returns (bytes32)
+    {
+        return _hashTypedDataV4(
+            keccak256(
+                abi.encode(
+                    VERIFICATION_TYPE,
+                    keccak256(packedHandles),
+                    context.userAddress,
+                    context.contractAddress,
+                    block.chainid,
+                    keccak256(extraData)
+                )
+            )
+        );
+    }
 
     /// @inheritdoc IInputVerifier
     function getCoprocessorSigners()

@@ -7,6 +7,7 @@ import {IKmsVerifier} from "../interfaces/IKmsVerifier.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 import {Callback} from "./Callback.sol";
 import {Credits} from "./Credits.sol";
+import {Cleartexts} from "../libraries/Cleartexts.sol";
 import {ExtraData} from "../libraries/ExtraData.sol";
 import {Handles} from "../libraries/Handles.sol";
 import {RequestSlot} from "./RequestSlot.sol";
@@ -96,9 +97,7 @@ contract DecryptionGateway is IDecryptionGateway, Pausable, Credits {
             revert AlreadyFulfilled(requestId);
         }
         if (state != State.Open) revert WrongState(requestId, state);
-        if (cleartexts.length != 32 * request.handles.length) {
-            revert InvalidCleartextsLength(cleartexts.length, 32 * request.handles.length);
-        }
+        Cleartexts.check(request.handles, cleartexts);
         _requireBound(request, requestId, proof);
         bytes32 resultHash = keccak256(cleartexts);
         (, uint256 signerBitmap) =

@@ -62,8 +62,6 @@ interface IDecryptionGateway {
     error AlreadyFulfilled(bytes32 requestId);
     /// @notice The request is not in the state that the call needs.
     error WrongState(bytes32 requestId, State state);
-    /// @notice Not one 32-byte word per handle.
-    error InvalidCleartextsLength(uint256 length, uint256 expected);
     /// @notice The proof's extraData does not bind it to this request and its context (version 3).
     error ProofNotBound(bytes32 requestId);
     /// @notice The cleartexts are not the ones that were fulfilled.

@@ -24,6 +24,13 @@ interface IInputVerifier {
         view
         returns (bytes32);
 
+    /// @notice The digest that coprocessors sign for a list of inputs.
+    /// @param packedHandles the handles, 32 bytes each.
+    function inputDigest(ContextUserInputs calldata context, bytes calldata packedHandles, bytes calldata extraData)
+        external
+        view
+        returns (bytes32);
+
     /// @notice Nothing is cached between calls, so there is nothing to clean; kept for the ecosystem's library.
     function cleanTransientStorage() external;
 

@@ -79,6 +79,21 @@ interface IKmsVerifier {
     /// @notice Reverts unless `threshold` signers of the live context `contextId` signed `digest`. For other contracts of this system.
     function requireQuorum(bytes32 contextId, bytes32 digest, bytes[] calldata signatures) external view;
 
+    /// @notice The digest that parties sign for a public decryption. `extraData` as in the proof: 0x00 is signed as empty.
+    function decryptionDigest(bytes32[] calldata handlesList, bytes calldata decryptedResult, bytes calldata extraData)
+        external
+        view
+        returns (bytes32);
+
+    /// @notice The digest that both committees sign for `nameSuccessor`.
+    function successionDigest(bytes32 previous, address[] calldata signers, uint256 t, uint256 threshold, bytes32 salt)
+        external
+        pure
+        returns (bytes32);
+
+    /// @notice The digest that the current committee signs for `destroyContext`.
+    function destructionDigest(bytes32 contextId, bytes32 destroyed) external pure returns (bytes32);
+
     /// @notice The context that signs now.
     function currentContextId() external view returns (bytes32);
 

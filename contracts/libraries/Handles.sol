@@ -65,6 +65,12 @@ library Handles {
         return fheType > UINT256 ? 0 : ((HALF_BITS >> (uint256(fheType) * 8)) & 0xff) * 2;
     }
 
+    /// @notice Whether a plain value is one of a supported type; a boolean is 0 or 1.
+    function fits(uint256 value, uint8 fheType) internal pure returns (bool) {
+        uint256 bits = fheType == BOOL ? 1 : bitsOf(fheType);
+        return bits == 256 || value >> bits == 0;
+    }
+
     /// @notice Reverts unless the handle is well-formed, of this chain and of a supported type.
     /// @return bits the bits of its type.
     function check(bytes32 handle) internal view returns (uint256 bits) {

@@ -72,9 +72,7 @@ contract KmsVerifier is IKmsVerifier {
     ) external returns (bytes32 contextId) {
         Committee.check(signers, t, threshold);
         bytes32 previous = currentContextId;
-        bytes32 digest = _governanceDigest(
-            keccak256(abi.encode(SUCCESSION_TYPE, previous, keccak256(abi.encodePacked(signers)), t, threshold, salt))
-        );
+        bytes32 digest = successionDigest(previous, signers, t, threshold, salt);
         _requireAgreement(previous, digest, currentSignatures);
         contextId = _create(previous, signers, t, threshold, salt);
         _requireAgreement(contextId, digest, successorSignatures);
@@ -85,7 +83,7 @@ contract KmsVerifier is IKmsVerifier {
         bytes32 currentId = currentContextId;
         if (destroyed == currentId) revert CurrentContext(destroyed);
         _live(destroyed);
-        bytes32 digest = _governanceDigest(keccak256(abi.encode(DESTRUCTION_TYPE, currentId, destroyed)));
+        bytes32 digest = destructionDigest(currentId, destroyed);
         _requireAgreement(currentId, digest, signatures);
         _contexts[destroyed].destroyed = true;
         emit ContextDestroyed(destroyed, currentId);
@@ -165,6 +163,36 @@ contract KmsVerifier is IKmsVerifier {
         return _contexts[currentContextId].threshold;
     }
 
+    /// @inheritdoc IKmsVerifier
+    function decryptionDigest(bytes32[] calldata handlesList, bytes calldata decryptedResult, bytes calldata extraData)
+        external
+        view
+        returns (bytes32)
+    {
+        return _decryptionDigest(
+            keccak256(abi.encodePacked(handlesList)),
+            keccak256(decryptedResult),
+            ExtraData.parse(extraData).version,
+            extraData
+        );
+    }
+
+    /// @inheritdoc IKmsVerifier
+    function successionDigest(bytes32 previous, address[] calldata signers, uint256 t, uint256 threshold, bytes32 salt)
+        public
+        pure
+        returns (bytes32)
+    {
+        return _governanceDigest(
+            keccak256(abi.encode(SUCCESSION_TYPE, previous, keccak256(abi.encodePacked(signers)), t, threshold, salt))
+        );
+    }
+
+    /// @inheritdoc IKmsVerifier
+    function destructionDigest(bytes32 contextId, bytes32 destroyed) public pure returns (bytes32) {
+        return _governanceDigest(keccak256(abi.encode(DESTRUCTION_TYPE, contextId, destroyed)));
+    }
+
     /// @dev Parses the proof, finds its context and counts.
     function _verify(bytes32 handlesHash, bytes32 resultHash, bytes calldata proof)
         private
@@ -176,17 +204,25 @@ contract KmsVerifier is IKmsVerifier {
         if (proof.length < end) revert TruncatedProof(proof.length, end);
         bytes calldata extraData = proof[end:];
         ExtraData.Fields memory fields = ExtraData.parse(extraData);
-        // Version 0 says nothing, however it is written: signed as empty.
-        if (fields.version == 0) extraData = proof[:0];
         contextId = fields.version == 0 ? currentContextId : fields.contextId;
         Context memory context = _live(contextId);
-        bytes32 structHash = keccak256(abi.encode(PUBLIC_DECRYPT_TYPE, handlesHash, resultHash, keccak256(extraData)));
         signerBitmap = Signatures.requirePacked(
-            keccak256(abi.encodePacked(hex"1901", _decryptionDomain, structHash)),
+            _decryptionDigest(handlesHash, resultHash, fields.version, extraData),
             proof[1:end],
             SignerTable.read(context.table, context.n),
             context.threshold
         );
+    }
+
+    /// @dev EIP-712 digest of a public decryption. Version 0 says nothing, however it is written: signed as empty.
+    function _decryptionDigest(bytes32 handlesHash, bytes32 resultHash, uint8 version, bytes calldata extraData)
+        private
+        view
+        returns (bytes32)
+    {
+        bytes32 extraDataHash = version == 0 ? keccak256("") : keccak256(extraData);
+        bytes32 structHash = keccak256(abi.encode(PUBLIC_DECRYPT_TYPE, handlesHash, resultHash, extraDataHash));
+        return keccak256(abi.encodePacked(hex"1901", _decryptionDomain, structHash));
     }
 
     /// @dev Stores a context, whose rules the caller has checked, and makes it the current one.

@@ -82,12 +82,12 @@ contract Attacker is Requester {
         }
         if (attack == Attack.ReturnBomb) {
             assembly {
-                return(0, 300000)
+                return(0, 200000)
             }
         }
         if (attack == Attack.RevertBomb) {
             assembly {
-                revert(0, 300000)
+                revert(0, 200000)
             }
         }
         bytes memory data;
