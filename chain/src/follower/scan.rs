@@ -142,8 +142,9 @@ impl<S: Sink> Scan<S> {
             }
             by_block.entry(number).or_default().push(log);
         }
+        let scan = &*self;
         stream::iter(by_block)
-            .map(|(number, logs)| async move { sealed(self.canonical(number).await?, logs) })
+            .map(|(number, logs)| async move { sealed(scan.canonical(number).await?, logs) })
             .buffered(CONCURRENCY)
             .try_collect()
             .await

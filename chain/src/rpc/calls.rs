@@ -15,7 +15,7 @@ use serde::Deserialize;
 use std::{borrow::Cow, sync::atomic::Ordering};
 
 /// The fields of a header that every chain has.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Header {
     number: U64,
