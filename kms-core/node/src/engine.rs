@@ -1,1 +1,313 @@
-//! Decryption jobs.
+//! Decryption jobs: from a call that the guard allows to a signed answer and a final receipt.
+//!
+//! A request is recorded before this party's share leaves it; an answer is stored before it is given out. Requests for
+//! the same ciphertexts share one job, whose id is a hash of what is opened. Everything can be computed again: after a
+//! restart recorded requests are taken up, and a peer that asks gets the same share as the first time.
+
+mod call;
+mod job;
+mod open;
+mod record;
+mod request;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use bytes::Bytes;
+use kms_chain::request::Request;
+use kms_encoding::{LweBlocks, ParamsId};
+use kms_mpc::{Epoch, JobId};
+use kms_proto::node::{self, decrypt_response::Outcome};
+use lru::LruCache;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use call::Call;
+pub use record::RecordError;
+
+use crate::ciphertexts::Ciphertexts;
+use crate::error::{CiphertextError, StoreError};
+use crate::guard::{Guard, HandleGrant, Verdict};
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::party::Party;
+use crate::peer::{Hub, Recompute, SessionId};
+use crate::store::{Stage, Store};
+use job::Job;
+
+/// Requests under way at the same time.
+const MAX_REQUESTS: usize = 1024;
+/// Shares kept for peers that ask again; the rest is recomputed.
+const SHARES: std::num::NonZeroUsize = std::num::NonZeroUsize::new(64).unwrap();
+
+/// Who says whether this party may decrypt: the chain guard, or a table in tests.
+#[tonic::async_trait]
+pub trait Permission: Send + Sync {
+    /// Whether this party may answer an on-chain request now.
+    async fn check_request(&self, chain_id: u64, request: &Request) -> Verdict;
+    /// Whether this party may decrypt handles that are publicly decryptable.
+    async fn check_public(&self, chain_id: u64, handles: &[B256]) -> Verdict;
+}
+
+#[tonic::async_trait]
+impl Permission for Guard {
+    async fn check_request(&self, chain_id: u64, request: &Request) -> Verdict {
+        Self::check_request(self, chain_id, request).await
+    }
+
+    async fn check_public(&self, chain_id: u64, handles: &[B256]) -> Verdict {
+        Self::check_public(self, chain_id, handles).await
+    }
+}
+
+/// Where ciphertexts come from: the object stores, or a table in tests.
+#[tonic::async_trait]
+pub trait Objects: Send + Sync {
+    /// The blocks of a granted handle.
+    async fn fetch(&self, grant: &HandleGrant, params: ParamsId) -> Result<Arc<LweBlocks>, CiphertextError>;
+}
+
+#[tonic::async_trait]
+impl Objects for Ciphertexts {
+    async fn fetch(&self, grant: &HandleGrant, params: ParamsId) -> Result<Arc<LweBlocks>, CiphertextError> {
+        Self::fetch(self, grant, params).await
+    }
+}
+
+/// What the engine works with.
+pub struct Parts {
+    /// This party.
+    pub party: Arc<Party>,
+    /// Its keys.
+    pub keys: Arc<Keys>,
+    /// Who permits.
+    pub permission: Arc<dyn Permission>,
+    /// Who has the ciphertexts.
+    pub objects: Arc<dyn Objects>,
+    /// The database.
+    pub store: Store,
+    /// The transport.
+    pub hub: Hub,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Ends all jobs.
+    pub cancel: CancellationToken,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("party", &self.party).finish_non_exhaustive()
+    }
+}
+
+/// Times of the engine.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// How long a job collects late shares after it was decided.
+    pub tail: Duration,
+    /// How long a job waits for shares before it is given up; the next call starts it again.
+    pub patience: Duration,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { tail: Duration::from_millis(1000), patience: Duration::from_secs(3600) }
+    }
+}
+
+/// The engine could not do something for a reason of its own.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored value.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A stored request does not mean anything to this version.
+    #[error("the stored request {0} can't be taken up")]
+    Stored(B256),
+    /// The decrypted values don't encode: a fault of this program.
+    #[error("cleartexts: {0}")]
+    Cleartexts(#[from] kms_chain::cleartexts::CleartextError),
+    /// The PRSS keys of an epoch can't be used.
+    #[error("epoch: {0}")]
+    Epoch(#[from] kms_mpc::SetupError),
+    /// The committee is not one that can decrypt.
+    #[error("committee: {0}")]
+    Committee(#[from] kms_encoding::FloodBoundError),
+}
+
+/// What is counted against one peer since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerCount {
+    /// Openings with a wrong share of it.
+    pub wrong: u64,
+    /// Openings without a share of it.
+    pub late: u64,
+}
+
+/// The engine; clones share it.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: Parts,
+    committee: kms_mpc::Committee,
+    own: kms_mpc::PartyId,
+    options: EngineOptions,
+    epochs: Mutex<HashMap<(B256, B256), Epoch>>,
+    requests: Mutex<HashMap<B256, watch::Receiver<Option<Outcome>>>>,
+    jobs: Mutex<HashMap<JobId, Arc<Job>>>,
+    /// This party's messages of jobs that ended lately.
+    shares: Mutex<LruCache<JobId, Bytes>>,
+    counts: Mutex<HashMap<u16, PeerCount>>,
+    tasks: TaskTracker,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("party", &self.inner.parts.party).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine; it answers the transport's questions for old shares from now on.
+    ///
+    /// # Errors
+    /// The committee of the manifest is not one that can decrypt, or this party is not in it.
+    pub fn new(parts: Parts, options: EngineOptions) -> Result<Self, EngineError> {
+        let (n, t) = (parts.party.n() as usize, parts.party.t() as usize);
+        let committee = kms_mpc::Committee::new(n, t)?;
+        let own = u8::try_from(parts.party.index).ok().and_then(kms_mpc::PartyId::new);
+        // A committee that was checked has at most 31 parties.
+        let Some(own) = own else {
+            return Err(kms_encoding::FloodBoundError::Committee { n: parts.party.n(), t: parts.party.t() }.into());
+        };
+        let hub = parts.hub.clone();
+        let inner = Arc::new(Inner {
+            parts,
+            committee,
+            own,
+            options,
+            epochs: Mutex::default(),
+            requests: Mutex::default(),
+            jobs: Mutex::default(),
+            shares: Mutex::new(LruCache::new(SHARES)),
+            counts: Mutex::default(),
+            tasks: TaskTracker::new(),
+        });
+        hub.recompute_with(Arc::new(Again(Arc::downgrade(&inner))));
+        Ok(Self { inner })
+    }
+
+    /// Takes part in a decryption and waits at most `wait` for the outcome. Idempotent: the same request has one answer.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn decrypt(&self, call: Call, wait: Duration) -> Result<Outcome, EngineError> {
+        self.inner.decrypt(call, wait).await
+    }
+
+    /// Where a request stands.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn status(&self, id: B256) -> Result<node::GetStatusResponse, EngineError> {
+        self.inner.status(id).await
+    }
+
+    /// Takes up what a restart has interrupted: requests without an answer, answers without a receipt. Returns how many;
+    /// the work goes on in the background.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn resume(&self) -> Result<usize, EngineError> {
+        self.inner.resume().await
+    }
+
+    /// What is counted against `peer` since start.
+    pub fn count(&self, peer: u16) -> PeerCount {
+        self.inner.counts.lock().get(&peer).copied().unwrap_or_default()
+    }
+
+    /// Requests under way.
+    pub fn running(&self) -> usize {
+        self.inner.requests.lock().len()
+    }
+
+    /// Waits until all requests under way have ended; they end soon after cancellation.
+    pub async fn stopped(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+/// The transport's way back to the engine.
+struct Again(Weak<Inner>);
+
+#[tonic::async_trait]
+impl Recompute for Again {
+    async fn messages(&self, session: SessionId) -> Vec<(u8, Bytes)> {
+        let Some(inner) = self.0.upgrade() else { return Vec::new() };
+        let job = JobId::from_bytes(session);
+        match inner.message(job).await {
+            Ok(Some(message)) => vec![(kms_mpc::decrypt::ROUND, message)],
+            Ok(None) => Vec::new(),
+            Err(error) => {
+                tracing::warn!(%job, %error, "a share can't be computed again");
+                Vec::new()
+            }
+        }
+    }
+}
+
+pub(crate) fn refused(reason: node::RefusedReason, detail: impl Into<String>) -> node::Refused {
+    node::Refused { reason: reason.into(), detail: kms_proto::bounds::text(detail.into()) }
+}
+
+pub(crate) fn not_yet(reason: node::NotYetReason, detail: impl Into<String>, retry: Duration) -> Outcome {
+    Outcome::NotYet(node::NotYet {
+        reason: reason.into(),
+        detail: kms_proto::bounds::text(detail.into()),
+        retry_after_ms: u32::try_from(retry.as_millis()).unwrap_or(u32::MAX),
+    })
+}
+
+impl Inner {
+    async fn status(&self, id: B256) -> Result<node::GetStatusResponse, EngineError> {
+        let Some(row) = self.parts.store.request(id).await? else {
+            let running = self.requests.lock().contains_key(&id);
+            return Ok(node::GetStatusResponse {
+                stage: if running { node::Stage::Received } else { node::Stage::Unknown }.into(),
+                waiting_for: if running { "the chain or the object store".into() } else { String::new() },
+                ..Default::default()
+            });
+        };
+        let stage = match row.stage {
+            Stage::Received => node::Stage::Received,
+            Stage::Opening => node::Stage::Opening,
+            Stage::Answered => node::Stage::Answered,
+            Stage::Final => node::Stage::Final,
+            Stage::Refused => node::Stage::Refused,
+        };
+        Ok(node::GetStatusResponse {
+            stage: stage.into(),
+            since_ms: row.stage_since,
+            waiting_for: row.detail.filter(|_| row.stage < Stage::Answered).unwrap_or_default(),
+            answer: row.answer.as_deref().map(record::read_answer).transpose()?,
+            receipt: row.receipt.as_deref().map(record::read_receipt).transpose()?,
+            refused: row.refusal.as_deref().map(record::read_refusal).transpose()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

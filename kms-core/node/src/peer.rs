@@ -85,6 +85,7 @@ pub struct Hub {
 
 struct Inner {
     own: u16,
+    t: usize,
     committee_hash: [u8; 32],
     manifest_hash: [u8; 32],
     key: SigningKey,
@@ -145,6 +146,7 @@ impl Hub {
         Ok(Self {
             inner: Arc::new(Inner {
                 own: party.index,
+                t: party.t() as usize,
                 committee_hash: party.committee_hash,
                 manifest_hash: Sha3_256::digest(manifest).into(),
                 key: party.signing_key.clone(),

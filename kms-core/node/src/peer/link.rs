@@ -210,7 +210,10 @@ impl Inner {
         up.end.cancel();
         *up = Up { generation: up.generation + 1, queue: Some(out), end: end.clone(), problem: None };
         self.metrics.peer_connected(peer, true);
-        (up.generation, end)
+        let generation = up.generation;
+        drop(up);
+        self.headroom();
+        (generation, end)
     }
 
     fn down(&self, peer: u16, generation: u64, error: &LinkError) {
@@ -221,6 +224,15 @@ impl Inner {
             up.problem = Some(error.to_string());
             self.metrics.peer_connected(peer, false);
         }
+        drop(up);
+        self.headroom();
+    }
+
+    /// 2t + 1 parties decide an opening, this one included.
+    fn headroom(&self) {
+        let up = 1 + self.links.iter().filter(|link| link.up.lock().queue.is_some()).count();
+        let signed = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.metrics.quorum_headroom(signed(up) - signed(2 * self.t + 1));
     }
 }
 

@@ -1,0 +1,159 @@
+//! From a grant to the items of a job: keys, ciphertexts, sessions.
+
+use std::sync::Arc;
+
+use alloy_primitives::B256;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use kms_chain::handle::Handle;
+use kms_encoding::SecretKeyKind;
+use kms_mpc::{DecryptError, Epoch, Item, JobId, OwnShare, SessionId};
+
+use super::record::{self, Granted};
+use super::{EngineError, Inner};
+use crate::error::CiphertextError;
+use crate::guard::HandleGrant;
+use crate::keys::KeyMaterial;
+use crate::store::{RequestRow, Stage};
+
+/// Version of everything between a ciphertext object and its blocks; part of the session, so that another reading of the
+/// same bytes gets other masks.
+const DECODER_VERSION: u8 = 1;
+/// Ciphertexts of one request that are fetched at the same time.
+const FETCHES: usize = 8;
+
+/// What a job works on.
+#[derive(Clone)]
+pub(super) struct Work {
+    pub(super) material: Arc<KeyMaterial>,
+    pub(super) epoch: Epoch,
+    pub(super) items: Vec<Item>,
+}
+
+impl Work {
+    pub(super) fn job(&self) -> JobId {
+        kms_mpc::decrypt::job_id(&self.items)
+    }
+
+    /// This party's share. Heavy: never on the async runtime.
+    pub(super) fn share(&self) -> Result<OwnShare, DecryptError> {
+        self.epoch.partial_decrypt(&self.material.share().vectors, &self.items)
+    }
+}
+
+/// Format of the object that blocks under this key come from.
+const fn format(key: SecretKeyKind) -> u8 {
+    match key {
+        SecretKeyKind::Squashing => kms_fhe::object::ObjectFormat::Integer as u8,
+        SecretKeyKind::SquashedCompression => kms_fhe::object::ObjectFormat::List as u8,
+    }
+}
+
+impl Inner {
+    /// The one key of all handles, if this party holds it in the named epoch.
+    pub(super) fn material(&self, keys: impl IntoIterator<Item = B256>, epoch: B256) -> Option<Arc<KeyMaterial>> {
+        let mut keys = keys.into_iter();
+        let first = keys.next()?;
+        if keys.any(|key| key != first) {
+            return None;
+        }
+        let material = self.parts.keys.usable(first)?;
+        (material.epoch_id == epoch && material.context_id == self.parts.party.context()).then_some(material)
+    }
+
+    /// Key schedules of the epoch of a key; made once.
+    fn epoch(&self, material: &KeyMaterial) -> Result<Epoch, EngineError> {
+        let mut epochs = self.epochs.lock();
+        if let Some(epoch) = epochs.get(&(material.key_id, material.epoch_id)) {
+            return Ok(epoch.clone());
+        }
+        let epoch = Epoch::new(self.committee, self.own, material.prss())?;
+        epochs.insert((material.key_id, material.epoch_id), epoch.clone());
+        Ok(epoch)
+    }
+
+    /// Fetches all ciphertexts. The inner result is about them, the outer about this party.
+    pub(super) async fn work(
+        &self,
+        material: Arc<KeyMaterial>,
+        grants: &[HandleGrant],
+    ) -> Result<Result<Work, CiphertextError>, EngineError> {
+        let epoch = self.epoch(&material)?;
+        let items = futures::stream::iter(grants)
+            .map(|grant| self.item(&material, grant))
+            .buffered(FETCHES)
+            .try_collect::<Vec<_>>()
+            .await;
+        Ok(items.map(|items| Work { material, epoch, items }))
+    }
+
+    async fn item(&self, material: &KeyMaterial, grant: &HandleGrant) -> Result<Item, CiphertextError> {
+        let blocks = self.parts.objects.fetch(grant, material.params).await?;
+        let session = SessionId::decryption(
+            &material.context_id,
+            &material.epoch_id,
+            &material.key_id,
+            format(blocks.key()),
+            DECODER_VERSION,
+            &grant.digest,
+        );
+        Ok(Item { session, ty: grant.handle.fhe_type(), blocks })
+    }
+
+    /// What a recorded request works on, without asking the chain again: its share has left this party already.
+    pub(super) async fn recorded_work(&self, row: &RequestRow) -> Result<Option<Work>, EngineError> {
+        let task = record::read_task(&row.payload)?;
+        let granted = task.granted.iter().map(|bytes| Granted::from_bytes(bytes));
+        let granted: Vec<_> = granted.collect::<Option<_>>().ok_or(EngineError::Stored(row.id))?;
+        let grants = granted
+            .iter()
+            .map(|g| {
+                let handle = Handle::parse(g.handle).map_err(|_| EngineError::Stored(row.id))?;
+                Ok(HandleGrant { handle, key_id: g.key_id, digest: g.digest })
+            })
+            .collect::<Result<Vec<_>, EngineError>>()?;
+        let Some(material) = self.material(granted.iter().map(|g| g.key_id), row.epoch_id) else { return Ok(None) };
+        match self.work(material, &grants).await? {
+            Ok(work) => Ok(Some(work)),
+            Err(error) => {
+                tracing::warn!(request = %row.id, %error, "a recorded ciphertext can't be fetched again");
+                Ok(None)
+            }
+        }
+    }
+
+    /// This party's message of a job that it has taken part in, recomputed if need be.
+    pub(super) async fn message(&self, job: JobId) -> Result<Option<Bytes>, EngineError> {
+        if let Some(running) = self.jobs.lock().get(&job) {
+            // Before its message is there the job has not sent anything either; it will.
+            return Ok(running.message());
+        }
+        if let Some(message) = self.shares.lock().get(&job) {
+            return Ok(Some(message.clone()));
+        }
+        let Some(row) = self.parts.store.request_of_job(job.as_bytes().into()).await? else { return Ok(None) };
+        if !matches!(row.stage, Stage::Opening | Stage::Answered | Stage::Final) {
+            return Ok(None);
+        }
+        let Some(work) = self.recorded_work(&row).await? else { return Ok(None) };
+        if work.job() != job {
+            return Ok(None);
+        }
+        let share = job_share(work).await;
+        Ok(share.inspect(|m| drop(self.shares.lock().put(job, m.clone()))))
+    }
+}
+
+async fn job_share(work: Work) -> Option<Bytes> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    rayon::spawn(move || drop(sender.send(work.share())));
+    match receiver.await {
+        Ok(Ok(share)) => Some(share.message().clone()),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a share can't be computed again");
+            None
+        }
+        // The computation panicked; rayon has said so.
+        Err(_) => None,
+    }
+}

@@ -1,0 +1,168 @@
+//! Four parties in one process, over real mutual TLS, decrypt real blocks; the chain and the object store are tables.
+
+use alloy_primitives::U256;
+use kms_chain::extra_data::ExtraData;
+use kms_encoding::FheType;
+use kms_proto::node::{DecryptRequest, RefusedReason, decrypt_request};
+
+use super::*;
+use crate::misbehave::Misbehave;
+use crate::testkit::cluster::{Cluster, EPOCH, KEY, WAIT};
+use crate::testkit::until;
+
+fn bits(bitmap: &[u8]) -> u64 {
+    U256::from_be_slice(bitmap).to()
+}
+
+fn values() -> Vec<(FheType, u64)> {
+    vec![(FheType::Uint64, 0xdead_beef_0123_4567), (FheType::Bool, 1), (FheType::Uint8, 200)]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_parties_answer_and_repeat_their_answer() {
+    let cluster = Cluster::new(&values()).await;
+    let nodes = cluster.start_all(&[]).await;
+    let all: Vec<_> = (1u16..).zip(&nodes).collect();
+    let id = cluster.ask(&all, &cluster.v1()).await;
+    for node in &nodes {
+        let receipt = node.receipt(id).await;
+        assert_eq!((bits(&receipt.arrived), bits(&receipt.late), bits(&receipt.wrong)), (15, 0, 0));
+        kms_proto::bounds::check_receipt(&receipt).unwrap();
+    }
+    // The same request again, now from the store; then the same ciphertexts for another request.
+    cluster.ask(&all, &cluster.v1()).await;
+    let other = cluster.ask(&all, &[]).await;
+    assert_ne!(id, other);
+    assert_eq!(bits(&nodes[0].receipt(other).await.arrived), 15);
+    assert_eq!(nodes[0].engine.running(), 0);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lying_party_is_outvoted_and_named() {
+    for (lie, expected) in [
+        (Misbehave::WrongShare, (0b0111, 0, 0b1000)),
+        (Misbehave::Garbage, (0b0111, 0, 0b1000)),
+        (Misbehave::Silent, (0b0111, 0b1000, 0)),
+    ] {
+        let cluster = Cluster::new(&values()).await;
+        let nodes = cluster.start_all(&[(4, lie)]).await;
+        let honest: Vec<_> = (1u16..).zip(&nodes[..3]).collect();
+        let id = cluster.call(4, cluster.v1()).id();
+        let liar = nodes[3].engine.decrypt(cluster.call(4, cluster.v1()), WAIT);
+        let (_, _) = tokio::join!(liar, cluster.ask(&honest, &cluster.v1()));
+        for (_, node) in &honest {
+            let receipt = node.receipt(id).await;
+            let got = (bits(&receipt.arrived), bits(&receipt.late), bits(&receipt.wrong));
+            assert_eq!(got, expected, "{lie:?}");
+            let count = node.engine.count(4);
+            assert_eq!((count.wrong, count.late), (u64::from(expected.2 != 0), u64::from(expected.1 != 0)), "{lie:?}");
+            if expected.2 != 0 {
+                assert_eq!((receipt.evidence.len(), receipt.evidence[0].party), (1, 4), "{lie:?}");
+                assert!(!receipt.evidence[0].frames.is_empty());
+                assert!(node.metrics.render().contains("kms_node_peer_wrong_total{peer=\"4\"} 1"), "{lie:?}");
+            }
+        }
+        for node in nodes {
+            node.stop().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_party_that_was_away_catches_up() {
+    let cluster = Cluster::new(&values()).await;
+    let mut nodes = Vec::new();
+    for index in 1..=3 {
+        nodes.push(cluster.start(index, None).await);
+    }
+    let three: Vec<_> = (1u16..).zip(&nodes).collect();
+    let id = cluster.ask(&three, &cluster.v1()).await;
+    assert_eq!(bits(&nodes[0].receipt(id).await.late), 0b1000);
+    // Their jobs have ended, and one of them has even forgotten everything but its database.
+    let third = nodes.pop().unwrap();
+    third.stop().await;
+    nodes.push(cluster.start(3, None).await);
+    nodes.push(cluster.start(4, None).await);
+    cluster.ask(&[(4, &nodes[3])], &cluster.v1()).await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_parties_wait_and_finish_by_themselves_when_one_returns() {
+    let cluster = Cluster::new(&values()).await;
+    let (one, two) = (cluster.start(1, None).await, cluster.start(2, None).await);
+    let three = cluster.start(3, None).await;
+    let id = cluster.call(1, cluster.v1()).id();
+    for (index, node) in [(1, &one), (2, &two)] {
+        let outcome = node.engine.decrypt(cluster.call(index, cluster.v1()), Duration::from_millis(1)).await.unwrap();
+        assert!(matches!(outcome, Outcome::NotYet(_)), "{outcome:?}");
+    }
+    // The third takes part and dies before anything is decided, and so does the second.
+    three.stop().await;
+    until(async || {
+        let status = two.engine.status(id).await.unwrap();
+        (status.stage() == node::Stage::Opening).then_some(())
+    })
+    .await;
+    two.stop().await;
+    let (two, three) = (cluster.start(2, None).await, cluster.start(3, None).await);
+    assert_eq!(two.engine.resume().await.unwrap(), 1);
+    let outcome = three.engine.decrypt(cluster.call(3, cluster.v1()), WAIT).await.unwrap();
+    cluster.check(3, &cluster.v1(), &outcome);
+    // Nobody asks the first two: they have it all the same.
+    for (index, node) in [(1, &one), (2, &two)] {
+        let answer = until(async || node.engine.status(id).await.unwrap().answer).await;
+        cluster.check(index, &cluster.v1(), &Outcome::Answer(answer));
+        node.receipt(id).await;
+    }
+    for node in [one, two, three] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn calls_that_can_not_be_answered_say_why() {
+    let cluster = Cluster::new(&[(FheType::Bool, 1)]).await;
+    let party = cluster.fixture.party(1);
+    let good = || cluster.raw(Vec::new());
+    let context = cluster.world.context;
+    let with_extra = |extra: ExtraData| cluster.raw(extra.encode().to_vec());
+    let handle = |spoil: &dyn Fn(&mut Vec<u8>)| {
+        let mut raw = good();
+        if let Some(decrypt_request::Source::Public(r)) = &mut raw.source {
+            spoil(&mut r.handles[0]);
+        }
+        raw
+    };
+    let rows = [
+        ("no source", DecryptRequest { source: None, ..good() }, RefusedReason::Malformed),
+        ("short epoch", DecryptRequest { epoch_id: vec![1], ..good() }, RefusedReason::Malformed),
+        ("unknown chain", DecryptRequest { chain_id: 5, ..good() }, RefusedReason::UnknownChain),
+        ("foreign chain in a handle", handle(&|h| h[29] ^= 1), RefusedReason::Malformed),
+        ("unknown type", handle(&|h| h[30] = 99), RefusedReason::Malformed),
+        ("extra data of another context", with_extra(ExtraData::V1 { context: KEY }), RefusedReason::Context),
+        ("extra data of another epoch", with_extra(ExtraData::V2 { context, epoch: KEY }), RefusedReason::Malformed),
+        (
+            "extra data of a gateway request",
+            with_extra(ExtraData::V3 { context, epoch: EPOCH, request_id: KEY }),
+            RefusedReason::Malformed,
+        ),
+        ("bad extra data", cluster.raw(vec![9]), RefusedReason::Malformed),
+    ];
+    for (row, raw, reason) in rows {
+        let refused = Call::parse(&party, raw).map(drop).expect_err(row);
+        assert_eq!(refused.reason(), reason, "{row}: {}", refused.detail);
+    }
+    let node = cluster.start(1, None).await;
+    let other = DecryptRequest { epoch_id: KEY.to_vec(), ..good() };
+    let outcome = node.engine.decrypt(Call::parse(&party, other).unwrap(), WAIT).await.unwrap();
+    let Outcome::EpochNotLive(live) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(live.live, [EPOCH.to_vec()]);
+    assert_eq!(node.engine.status(KEY).await.unwrap().stage(), node::Stage::Unknown);
+    node.stop().await;
+}

@@ -1,0 +1,111 @@
+//! Two and more transports over real mutual TLS on the loopback interface.
+
+use kms_mpc::Network;
+
+use super::*;
+use crate::testkit::{Fixture, until};
+
+struct Fixed(Vec<u8>);
+
+#[tonic::async_trait]
+impl Recompute for Fixed {
+    async fn messages(&self, session: SessionId) -> Vec<(u8, Bytes)> {
+        if session == [7; 32] { vec![(1, self.0.clone().into())] } else { Vec::new() }
+    }
+}
+
+async fn hub(fixture: &Fixture, party: Party, options: HubOptions) -> (Hub, CancellationToken) {
+    let cancel = CancellationToken::new();
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let index = party.index;
+    let hub = Hub::new(&party, fixture.leaf(index), metrics, options, cancel.clone()).unwrap();
+    hub.recompute_with(Arc::new(Fixed(vec![index as u8; 3])));
+    hub.start(fixture.listen(index).await).unwrap();
+    (hub, cancel)
+}
+
+async fn linked(hub: &Hub, peers: usize) {
+    until(async || (hub.connected() == peers).then_some(())).await;
+}
+
+fn job(byte: u8) -> JobId {
+    JobId::from_bytes([byte; 32])
+}
+
+fn party(index: u8) -> PartyId {
+    PartyId::new(index).unwrap()
+}
+
+#[tokio::test]
+async fn messages_reach_sessions_whenever_they_are_opened() {
+    let fixture = Fixture::new(4).await;
+    let (one, end_one) = hub(&fixture, fixture.party(1), HubOptions::default()).await;
+    let (two, end_two) = hub(&fixture, fixture.party(2), HubOptions::default()).await;
+    linked(&one, 1).await;
+    linked(&two, 1).await;
+    let first = one.open(job(1), 1).unwrap();
+    assert!(one.open(job(1), 1).is_none(), "a session is open once");
+    first.send(job(1), 1, party(2), Bytes::from_static(b"early"));
+    // Frames of a stream keep their order: when this has come, the early one has too.
+    let (other_one, other_two) = (one.open(job(2), 1).unwrap(), two.open(job(2), 1).unwrap());
+    other_one.send(job(2), 1, party(2), Bytes::from_static(b"live"));
+    assert_eq!(other_two.recv(job(2), 1).await.unwrap(), (party(1), Bytes::from_static(b"live")));
+    let second = two.open(job(1), 1).unwrap();
+    assert_eq!(second.recv(job(1), 1).await.unwrap(), (party(1), Bytes::from_static(b"early")));
+    assert_eq!(second.frames(1).len(), 1);
+    end_two.cancel();
+    assert!(second.recv(job(1), 1).await.is_err(), "a shutdown closes sessions");
+    two.stopped().await;
+    end_one.cancel();
+    one.stopped().await;
+}
+
+#[tokio::test]
+async fn a_party_that_was_away_gets_what_it_lacks() {
+    let fixture = Fixture::new(4).await;
+    let (one, end_one) = hub(&fixture, fixture.party(1), HubOptions::default()).await;
+    // Party 1 sends into nothing and forgets.
+    let session = one.open(job(7), 1).unwrap();
+    session.send(job(7), 1, party(2), Bytes::from_static(&[1; 3]));
+    drop(session);
+    // Party 2 has the session open before there is a stream: listed at once.
+    for round in 0..2 {
+        let (two, end_two) = hub(&fixture, fixture.party(2), HubOptions::default()).await;
+        if round == 1 {
+            // Opened after the stream is up: asked for a little later.
+            linked(&two, 1).await;
+        }
+        let session = two.open(job(7), 1).unwrap();
+        assert_eq!(session.recv(job(7), 1).await.unwrap(), (party(1), Bytes::from_static(&[1; 3])));
+        drop(session);
+        end_two.cancel();
+        two.stopped().await;
+        until(async || (one.connected() == 0).then_some(())).await;
+    }
+    end_one.cancel();
+    one.stopped().await;
+}
+
+#[tokio::test]
+async fn another_committee_is_refused_and_named() {
+    let fixture = Fixture::new(4).await;
+    let mut stranger = fixture.party(1);
+    stranger.committee_hash[0] ^= 1;
+    let (ours, theirs) = (hex::encode(fixture.party(2).committee_hash), hex::encode(stranger.committee_hash));
+    let (one, end_one) = hub(&fixture, stranger, HubOptions::default()).await;
+    let (two, end_two) = hub(&fixture, fixture.party(2), HubOptions::default()).await;
+    for (hub, peer) in [(&one, 2), (&two, 1)] {
+        let problem = until(async || {
+            let status = hub.peers().into_iter().find(|p| p.index == peer)?;
+            assert!(!status.connected);
+            status.problem.filter(|p| p.contains("committee"))
+        });
+        let problem = problem.await;
+        assert!(problem.contains(&ours) && problem.contains(&theirs), "{problem}");
+    }
+    assert_eq!((one.connected(), two.connected()), (0, 0));
+    end_one.cancel();
+    end_two.cancel();
+    one.stopped().await;
+    two.stopped().await;
+}

@@ -1,0 +1,222 @@
+//! A cluster of real engines over real mutual TLS; the chain and the object store are tables.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::{B256, U256};
+use kms_chain::eip712::{public_decrypt_digest, recover};
+use kms_chain::extra_data::ExtraData;
+use kms_chain::handle::Handle;
+use kms_chain::request::Request;
+use kms_encoding::{FheType, LweBlocks, ParamsId, SecretKeyKind, ShareFile};
+use kms_mpc::{Committee, insecure_dealt};
+use kms_proto::node::{self, DecryptRequest, PublicRequest, decrypt_request, decrypt_response::Outcome};
+use rand::Rng;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::{CHAIN, Fixture, until};
+use crate::engine::{Call, Engine, EngineOptions, Objects, Parts, Permission};
+use crate::error::CiphertextError;
+use crate::guard::{Grant, HandleGrant, Verdict};
+use crate::keys::{KeyMaterial, Keys};
+use crate::metrics::Metrics;
+use crate::misbehave::Misbehave;
+use crate::peer::{Hub, HubOptions};
+use crate::store::Store;
+
+pub(crate) const KEY: B256 = B256::repeat_byte(0x11);
+pub(crate) const EPOCH: B256 = B256::repeat_byte(0x22);
+pub(crate) const WAIT: Duration = Duration::from_secs(120);
+
+/// The chain and the object store: what exists may be decrypted.
+pub(crate) struct World {
+    pub(crate) context: B256,
+    blocks: HashMap<B256, Arc<LweBlocks>>,
+}
+
+fn digest(handle: Handle) -> B256 {
+    alloy_primitives::keccak256(handle.raw())
+}
+
+#[tonic::async_trait]
+impl Permission for World {
+    async fn check_request(&self, chain_id: u64, request: &Request) -> Verdict {
+        self.check_public(chain_id, &request.handles).await
+    }
+
+    async fn check_public(&self, chain_id: u64, handles: &[B256]) -> Verdict {
+        let handles = handles.iter().map(|h| Handle::parse(*h).unwrap());
+        let handles = handles.map(|handle| HandleGrant { handle, key_id: KEY, digest: digest(handle) }).collect();
+        Verdict::Allowed(Grant {
+            chain_id,
+            context: self.context,
+            request_id: None,
+            handles,
+            block_number: 1,
+            block_hash: B256::ZERO,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Objects for World {
+    async fn fetch(&self, grant: &HandleGrant, _params: ParamsId) -> Result<Arc<LweBlocks>, CiphertextError> {
+        self.blocks.get(&grant.digest).cloned().ok_or(CiphertextError::Missing { digest: grant.digest })
+    }
+}
+
+pub(crate) struct Cluster {
+    pub(crate) fixture: Fixture,
+    pub(crate) world: Arc<World>,
+    shares: Vec<ShareFile>,
+    handles: Vec<B256>,
+    cleartexts: Vec<u8>,
+    dirs: Vec<TempDir>,
+}
+
+pub(crate) struct Node {
+    pub(crate) engine: Engine,
+    pub(crate) hub: Hub,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) cancel: CancellationToken,
+}
+
+impl Cluster {
+    /// A dealt key and one ciphertext per value.
+    pub(crate) async fn new(values: &[(FheType, u64)]) -> Self {
+        let fixture = Fixture::new(4).await;
+        let context = fixture.manifest.committee.context_id;
+        let mut rng = rand::rng();
+        let (params, kind) = (ParamsId::InsecureTest, SecretKeyKind::Squashing);
+        let secret: Vec<u128> = (0..params.dimension(kind)).map(|_| rng.random_range(0..2u128)).collect();
+        let committee = Committee::new(4, 1).unwrap();
+        let prss = insecure_dealt::prss_keys(&committee, &mut rng);
+        let vectors = insecure_dealt::key_shares(&committee, kind, &secret, &mut rng);
+        let shares = (1u16..).zip(prss.into_iter().zip(vectors)).map(|(index, (prss, vector))| ShareFile {
+            params,
+            context_id: context.0,
+            key_id: KEY.0,
+            epoch_id: EPOCH.0,
+            n: 4,
+            t: 1,
+            index,
+            degree: 4,
+            vectors: vec![vector],
+            prss,
+        });
+        let (mut handles, mut blocks, mut words) = (Vec::new(), HashMap::new(), Vec::new());
+        for (i, (ty, value)) in (0u8..).zip(values) {
+            let handle = Handle::new([i; 21], i, CHAIN, *ty);
+            let (mut masks, mut bodies) = (Vec::new(), Vec::new());
+            for block in 0..ty.squashed_blocks() {
+                let mask: Vec<u128> = secret.iter().map(|_| rng.random()).collect();
+                let message = u128::from((value >> (4 * block)) & 15) << 123;
+                let noise = rng.random_range(0..1u128 << 64);
+                let dot = mask.iter().zip(&secret).fold(0u128, |sum, (a, s)| sum.wrapping_add(a.wrapping_mul(*s)));
+                bodies.push(dot.wrapping_add(message).wrapping_add(noise));
+                masks.extend(mask);
+            }
+            let ciphertext = LweBlocks::new(kind, secret.len(), 0, masks, bodies).unwrap();
+            blocks.insert(digest(handle), Arc::new(ciphertext));
+            handles.push(handle.raw());
+            words.push((*ty, U256::from(*value)));
+        }
+        Self {
+            world: Arc::new(World { context, blocks }),
+            shares: shares.collect(),
+            handles,
+            cleartexts: kms_chain::cleartexts::encode(&words).unwrap(),
+            dirs: (0..4).map(|_| tempfile::tempdir().unwrap()).collect(),
+            fixture,
+        }
+    }
+
+    pub(crate) async fn start(&self, index: u16, misbehave: Option<Misbehave>) -> Node {
+        let slot = usize::from(index) - 1;
+        let cancel = CancellationToken::new();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let party = Arc::new(self.fixture.party(index));
+        let keys = Arc::new(Keys::default());
+        keys.insert(KeyMaterial::new(self.shares[slot].clone()));
+        let options = HubOptions { misbehave, ..HubOptions::default() };
+        let hub = Hub::new(&party, self.fixture.leaf(index), metrics.clone(), options, cancel.clone()).unwrap();
+        let parts = Parts {
+            party,
+            keys: keys.clone(),
+            permission: self.world.clone(),
+            objects: self.world.clone(),
+            store: Store::open(&self.dirs[slot].path().join("node.db")).await.unwrap(),
+            hub: hub.clone(),
+            metrics: metrics.clone(),
+            cancel: cancel.clone(),
+        };
+        let engine = Engine::new(parts, EngineOptions::default()).unwrap();
+        hub.start(self.fixture.listen(index).await).unwrap();
+        Node { engine, hub, keys, metrics, cancel }
+    }
+
+    pub(crate) async fn start_all(&self, lies: &[(u16, Misbehave)]) -> Vec<Node> {
+        let mut nodes = Vec::new();
+        for index in 1..=4 {
+            let lie = lies.iter().find(|(party, _)| *party == index).map(|(_, lie)| *lie);
+            nodes.push(self.start(index, lie).await);
+        }
+        for node in &nodes {
+            until(async || (node.hub.connected() == 3).then_some(())).await;
+        }
+        nodes
+    }
+
+    pub(crate) fn raw(&self, extra_data: Vec<u8>) -> DecryptRequest {
+        let handles = self.handles.iter().map(|h| h.to_vec()).collect();
+        DecryptRequest {
+            chain_id: CHAIN,
+            source: Some(decrypt_request::Source::Public(PublicRequest { handles, extra_data })),
+            epoch_id: EPOCH.to_vec(),
+            wait_ms: 0,
+        }
+    }
+
+    pub(crate) fn call(&self, index: u16, extra_data: Vec<u8>) -> Call {
+        Call::parse(&self.fixture.party(index), self.raw(extra_data)).unwrap()
+    }
+
+    pub(crate) fn v1(&self) -> Vec<u8> {
+        ExtraData::V1 { context: self.world.context }.encode().to_vec()
+    }
+
+    /// Asks the nodes with these indices at once and checks every answer.
+    pub(crate) async fn ask(&self, nodes: &[(u16, &Node)], extra_data: &[u8]) -> B256 {
+        let asking = nodes.iter().map(|(index, node)| async move {
+            let outcome = node.engine.decrypt(self.call(*index, extra_data.to_vec()), WAIT).await.unwrap();
+            self.check(*index, extra_data, &outcome);
+        });
+        futures::future::join_all(asking).await;
+        self.call(1, extra_data.to_vec()).id()
+    }
+
+    pub(crate) fn check(&self, index: u16, extra_data: &[u8], outcome: &Outcome) {
+        let Outcome::Answer(answer) = outcome else { panic!("party {index}: {outcome:?}") };
+        assert_eq!(answer.cleartexts, self.cleartexts, "party {index}");
+        assert_eq!(answer.extra_data, extra_data);
+        let domain = self.fixture.manifest.decryption_domain.eip712();
+        let digest = public_decrypt_digest(&domain, &self.handles, &answer.cleartexts, extra_data).unwrap();
+        let signature = answer.signature.as_slice().try_into().unwrap();
+        assert_eq!(recover(digest, &signature).unwrap(), self.fixture.party(index).address());
+    }
+}
+
+impl Node {
+    pub(crate) async fn receipt(&self, id: B256) -> node::Receipt {
+        until(async || self.engine.status(id).await.unwrap().receipt).await
+    }
+
+    pub(crate) async fn stop(self) {
+        self.cancel.cancel();
+        self.engine.stopped().await;
+        self.hub.stopped().await;
+    }
+}
