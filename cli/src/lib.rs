@@ -1,1 +1,10 @@
-//! Part of the KMS.
+//! The commands of `kms`, the operator's tool. Each returns what it prints, as text or as JSON.
+
+pub mod client_cert;
+pub mod clients;
+pub mod dealer;
+pub mod decrypt;
+pub mod doctor;
+pub mod manifest;
+pub mod register_key;
+pub mod status;

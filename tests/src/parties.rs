@@ -1,0 +1,70 @@
+//! Asking the parties directly, as an operator or as a rogue.
+
+use std::{fs, path::Path};
+
+use alloy::primitives::B256;
+use anyhow::{Context, Result};
+use kms_chain::{abi::KeyManagement, manifest::Manifest, request::Request};
+use kms_client::{
+    Question,
+    transport::{Identity, Parties},
+};
+
+use crate::{anvil::CHAIN_ID, cluster::Cluster};
+
+/// The cluster's manifest.
+///
+/// # Errors
+/// It can't be read.
+pub fn manifest(cluster: &Cluster) -> Result<Manifest> {
+    Ok(Manifest::parse(&fs::read(cluster.path("manifest.json"))?)?)
+}
+
+/// Clients for all parties with the certificate in `dir`.
+///
+/// # Errors
+/// The certificate can't be read.
+pub fn connect(cluster: &Cluster, dir: &Path) -> Result<Parties> {
+    let identity = Identity::from_pem(&fs::read(dir.join("cert.pem"))?, &fs::read(dir.join("key.pem"))?)?;
+    Ok(Parties::connect(&manifest(cluster)?, &identity)?)
+}
+
+/// Clients with the operator's certificate, which every party admits.
+///
+/// # Errors
+/// The certificate can't be read.
+pub fn operator(cluster: &Cluster) -> Result<Parties> {
+    connect(cluster, &cluster.path("clients/operator"))
+}
+
+/// The active epoch.
+///
+/// # Errors
+/// The chain does not answer.
+pub async fn epoch(cluster: &Cluster) -> Result<B256> {
+    let provider = cluster.anvil.provider()?;
+    let active = KeyManagement::new(cluster.contracts.key_management, &provider).activeKey().call().await?;
+    Ok(active.epochId)
+}
+
+/// The question that a relayer puts for an on-chain request.
+///
+/// # Errors
+/// The request is not a possible one.
+pub async fn question(cluster: &Cluster, request: &Request) -> Result<Question> {
+    let manifest = manifest(cluster)?;
+    let gateway = cluster.contracts.decryption_gateway;
+    let epoch = epoch(cluster).await?;
+    Question::on_chain(&manifest.committee, CHAIN_ID, gateway, request, epoch).context("question")
+}
+
+/// The question for publicly decryptable handles, with extra data that names the context only.
+///
+/// # Errors
+/// The handles are not a possible request.
+pub async fn public_question(cluster: &Cluster, handles: &[B256]) -> Result<Question> {
+    let manifest = manifest(cluster)?;
+    let extra_data = kms_chain::extra_data::ExtraData::V1 { context: manifest.committee.context_id }.encode();
+    let epoch = epoch(cluster).await?;
+    Question::public(&manifest.committee, CHAIN_ID, handles, &extra_data, epoch).context("question")
+}
