@@ -1,0 +1,340 @@
+//! Asking the parties: all of them at once, verify here, quorum ends the wait, a short tail collects the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+use alloy_primitives::B256;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::{backoff_ms, now_ms};
+use crate::error::Error;
+use crate::job::{Job, Payload};
+use crate::store::{NewAnswer, PartyStatus, Report, Store, largest_group};
+
+/// What is asked of the parties.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Id of the job; for on-chain jobs the request id.
+    pub job: B256,
+    /// Host chain.
+    pub chain: u64,
+    /// What is to be decrypted.
+    pub payload: Payload,
+    /// Epoch whose shares are to be used.
+    pub epoch: B256,
+    /// Whom to ask.
+    pub parties: Vec<u32>,
+    /// How long a party may take.
+    pub patience: Duration,
+}
+
+/// What one party said. Answers are verified already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// A verified answer.
+    Answer(NewAnswer),
+    /// Ask again after so many milliseconds.
+    NotYet {
+        /// Reason and detail.
+        why: String,
+        /// Milliseconds.
+        retry_after_ms: u64,
+    },
+    /// Never.
+    Refused {
+        /// Stable label of the reason.
+        reason: String,
+        /// A sentence.
+        why: String,
+    },
+    /// It holds other epochs.
+    EpochNotLive(Vec<B256>),
+    /// It could not be reached in time, or broke off.
+    Unreachable(String),
+    /// Its answer does not verify.
+    Invalid(String),
+}
+
+/// A party's receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The receipt as it was sent.
+    pub bytes: Vec<u8>,
+    /// First share sent to answer, in microseconds.
+    pub mpc_micros: u64,
+}
+
+/// The parties, as the relayer sees them.
+#[async_trait::async_trait]
+pub trait Committee: Send + Sync + Debug {
+    /// Indices of all parties.
+    fn parties(&self) -> Vec<u32>;
+    /// Answers that make a quorum.
+    fn threshold(&self) -> usize;
+    /// Parties that may lie.
+    fn faults(&self) -> usize;
+    /// Context that these parties are.
+    fn context(&self) -> B256;
+    /// Asks each of the question's parties once, all at the same time; the channel closes after the last one.
+    fn ask(&self, question: Question) -> mpsc::Receiver<(u32, Said)>;
+    /// The final receipt of a party about a request, once it has one.
+    async fn receipt(&self, party: u32, request: B256) -> Option<Receipt>;
+}
+
+/// How the parties are asked.
+#[derive(Debug, Clone, Copy)]
+pub struct DispatchRules {
+    /// How long one party may take to answer one call.
+    pub patience: Duration,
+    /// How long late answers are collected after the quorum.
+    pub tail: Duration,
+    /// Longest pause before a party is asked again.
+    pub longest_pause: Duration,
+}
+
+/// What became of one round of asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// The quorum is stored, and the job is at `quorum`.
+    Quorum,
+    /// So many parties refuse for good that a quorum is out of reach.
+    Refused {
+        /// Label of the reason most given.
+        reason: String,
+        /// Who said what.
+        detail: String,
+    },
+    /// Ask again at this time, milliseconds.
+    Again {
+        /// When.
+        at: i64,
+        /// Who is missing, and why.
+        detail: String,
+    },
+}
+
+/// Asks all parties that have not answered yet, once.
+///
+/// # Errors
+/// Database.
+pub async fn ask(
+    store: &Store,
+    committee: &dyn Committee,
+    rules: DispatchRules,
+    tails: &TaskTracker,
+    job: &Job,
+) -> Result<Asked, Error> {
+    let threshold = committee.threshold();
+    let known = store.parties(job.id).await?;
+    let answers = store.answers(job.id).await?;
+    if largest_group(&answers).len() >= threshold {
+        // From before a reorganisation or a restart: recording nothing new is enough to move on.
+        return quorum_or_later(store, job, threshold).await;
+    }
+    let agreeing: BTreeSet<u32> = largest_group(&answers).iter().map(|answer| answer.party).collect();
+    let done = |party: &u32| {
+        agreeing.contains(party)
+            || known.iter().any(|row| row.party == *party && row.status == PartyStatus::Refused.as_str())
+    };
+    let now = now_ms();
+    let parties: Vec<u32> = committee.parties().into_iter().filter(|party| !done(party)).collect();
+    let due: Vec<u32> = parties
+        .iter()
+        .copied()
+        .filter(|party| known.iter().all(|row| row.party != *party || row.retry_at <= now))
+        .collect();
+    if due.is_empty() {
+        return verdict(store, committee, job, threshold).await;
+    }
+    let epoch = match job.epoch {
+        Some(epoch) => epoch,
+        // What the last request was answered with; if there was none, the parties will say.
+        None => store.last_epoch(job.chain).await?.unwrap_or_default(),
+    };
+    let mut round = Round { store, job, rules, threshold, live: Vec::new(), started: Instant::now() };
+    let reports: Vec<Report> = due.iter().map(|party| report(*party, PartyStatus::Asked, "", 0)).collect();
+    store.record(job.id, &reports, threshold).await?;
+    let mut said = committee.ask(Question {
+        job: job.id,
+        chain: job.chain,
+        payload: job.payload.clone(),
+        epoch,
+        parties: due,
+        patience: rules.patience,
+    });
+    let mut heard = agreeing.len();
+    let mut last_call = None;
+    loop {
+        let next = match last_call {
+            // Whoever has not spoken when a quorum of the others has, and said no, does not hold them up for long.
+            Some(at) => tokio::time::timeout_at(at, said.recv()).await.unwrap_or(None),
+            None => said.recv().await,
+        };
+        let Some(first) = next else { break };
+        let mut batch = vec![first];
+        while let Ok(more) = said.try_recv() {
+            batch.push(more);
+        }
+        heard += batch.len();
+        if heard >= threshold && last_call.is_none() {
+            last_call = Some(tokio::time::Instant::now() + LAST_CALL);
+        }
+        if round.take(batch).await? {
+            tails.spawn(tail(store.clone(), job.clone(), rules, threshold, said));
+            return Ok(Asked::Quorum);
+        }
+    }
+    round.adopt_epoch(committee.faults()).await?;
+    verdict(store, committee, job, threshold).await
+}
+
+async fn quorum_or_later(store: &Store, job: &Job, threshold: usize) -> Result<Asked, Error> {
+    let recorded = store.record(job.id, &[], threshold).await?;
+    Ok(if recorded.quorum_now {
+        Asked::Quorum
+    } else {
+        Asked::Again { at: now_ms(), detail: "the job has moved on".into() }
+    })
+}
+
+fn report(party: u32, status: PartyStatus, detail: &str, retry_at: i64) -> Report {
+    Report { party, status, detail: detail.to_owned(), retry_at, answer: None }
+}
+
+struct Round<'a> {
+    store: &'a Store,
+    job: &'a Job,
+    rules: DispatchRules,
+    threshold: usize,
+    live: Vec<Vec<B256>>,
+    started: Instant,
+}
+
+impl Round<'_> {
+    /// Records what parties said; `true` once the quorum is there.
+    async fn take(&mut self, batch: Vec<(u32, Said)>) -> Result<bool, Error> {
+        let mut reports = Vec::with_capacity(batch.len());
+        for (party, said) in batch {
+            match &said {
+                Said::Answer(_) => self.store.metrics().party_answered(party, self.started.elapsed()),
+                Said::EpochNotLive(live) => self.live.push(live.clone()),
+                Said::Invalid(why) => tracing::error!(party, request = %self.job.id, why, "an answer does not verify"),
+                _ => {}
+            }
+            reports.push(classify(party, said, self.job.attempts, self.rules.longest_pause));
+        }
+        Ok(self.store.record(self.job.id, &reports, self.threshold).await?.quorum_now)
+    }
+
+    /// When parties hold other epochs than we asked for, the one that most of them hold is asked for next; at least one of
+    /// them must be honest.
+    async fn adopt_epoch(&self, faults: usize) -> Result<(), Error> {
+        let mut votes = BTreeMap::<B256, usize>::new();
+        for live in &self.live {
+            for epoch in BTreeSet::from_iter(live) {
+                *votes.entry(*epoch).or_default() += 1;
+            }
+        }
+        match votes.into_iter().max_by_key(|(_, n)| *n) {
+            Some((epoch, n)) if n > faults && Some(epoch) != self.job.epoch => {
+                tracing::info!(request = %self.job.id, %epoch, "asking for another epoch");
+                self.store.set_epoch(self.job.id, self.job.chain, epoch).await
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn classify(party: u32, said: Said, attempts: u32, longest: Duration) -> Report {
+    let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+    let again = |ms: u64| now_ms().saturating_add(i64::try_from(ms.min(longest)).unwrap_or(i64::MAX));
+    match said {
+        Said::Answer(answer) => Report { answer: Some(answer), ..report(party, PartyStatus::Answered, "", 0) },
+        // A little later than it says, so that not all relayers come at the same instant.
+        Said::NotYet { why, retry_after_ms } => {
+            let jitter = backoff_ms(0, retry_after_ms / 4 + 1, u64::MAX);
+            report(party, PartyStatus::NotYet, &why, again(retry_after_ms.saturating_add(jitter)))
+        }
+        Said::Refused { reason, why } => report(party, PartyStatus::Refused, &format!("{reason}: {why}"), 0),
+        Said::EpochNotLive(live) => {
+            let detail = format!("it holds {} other epochs", live.len());
+            // Known at once what to ask for next, unless it holds none.
+            let wait = if live.is_empty() { backoff_ms(attempts, 500, longest) } else { 0 };
+            report(party, PartyStatus::EpochNotLive, &detail, again(wait))
+        }
+        Said::Unreachable(why) => {
+            report(party, PartyStatus::Unreachable, &why, again(backoff_ms(attempts, 250, longest)))
+        }
+        Said::Invalid(why) => report(party, PartyStatus::Invalid, &why, again(backoff_ms(attempts, 1_000, longest))),
+    }
+}
+
+/// After a round without quorum: is one still in reach, and when is it worth to ask again?
+async fn verdict(store: &Store, committee: &dyn Committee, job: &Job, threshold: usize) -> Result<Asked, Error> {
+    let rows = store.parties(job.id).await?;
+    let refused: Vec<_> = rows.iter().filter(|row| row.status == PartyStatus::Refused.as_str()).collect();
+    if committee.parties().len() - refused.len() < threshold {
+        let mut reasons = BTreeMap::<&str, usize>::new();
+        for row in &refused {
+            let detail = row.detail.as_deref().unwrap_or_default();
+            *reasons.entry(detail.split(':').next().unwrap_or_default()).or_default() += 1;
+        }
+        let reason = reasons.into_iter().max_by_key(|(_, n)| *n).map_or("", |(reason, _)| reason);
+        let first = refused.iter().find_map(|row| row.detail.as_deref()).unwrap_or_default();
+        let detail = format!("{} parties refuse: {first}", refused.len());
+        return Ok(Asked::Refused { reason: reason.to_owned(), detail });
+    }
+    let waiting: Vec<_> = rows
+        .iter()
+        .filter(|row| row.status != PartyStatus::Answered.as_str() && row.status != PartyStatus::Refused.as_str())
+        .collect();
+    // When all have answered and disagree, only time can help.
+    let soonest = waiting.iter().map(|row| row.retry_at).min();
+    let at = soonest.unwrap_or_else(|| now_ms() + backoff_ms(job.attempts, 500, 30_000) as i64).max(now_ms() + 20);
+    let missing: Vec<String> = waiting.iter().map(|row| format!("party {} {}", row.party, row.status)).collect();
+    let answered = rows.iter().filter(|row| row.status == PartyStatus::Answered.as_str()).count();
+    let detail = format!("{answered} of {threshold} answers; {}", missing.join(", "));
+    Ok(Asked::Again { at, detail })
+}
+
+/// Late answers, for the record.
+async fn tail(store: Store, job: Job, rules: DispatchRules, threshold: usize, mut said: mpsc::Receiver<(u32, Said)>) {
+    let collect = async {
+        while let Some((party, said)) = said.recv().await {
+            let report = classify(party, said, 0, rules.longest_pause);
+            if let Err(error) = store.record(job.id, &[report], threshold).await {
+                tracing::warn!(request = %job.id, %error, "a late answer is not recorded");
+            }
+        }
+    };
+    // Whoever is not done by then is late; the receipts of the others will say so.
+    let _ = tokio::time::timeout(rules.tail, collect).await;
+}
+
+/// Fetches the receipts of the parties that answered, some time after the quorum.
+pub async fn receipts(store: Store, committee: std::sync::Arc<dyn Committee>, job: B256, pause: Duration) {
+    for _ in 0..RECEIPT_ROUNDS {
+        tokio::time::sleep(pause).await;
+        let have = store.receipt_parties(job).await.unwrap_or_default();
+        let Ok(answers) = store.answers(job).await else { return };
+        let missing: Vec<u32> = answers.iter().map(|a| a.party).filter(|party| !have.contains(party)).collect();
+        if missing.is_empty() {
+            return;
+        }
+        let asked = missing.iter().map(|party| async { (*party, committee.receipt(*party, job).await) });
+        for (party, receipt) in futures::future::join_all(asked).await {
+            if let Some(receipt) = receipt
+                && let Err(error) = store.record_receipt(job, party, &receipt.bytes, receipt.mpc_micros).await
+            {
+                tracing::warn!(request = %job, party, %error, "a receipt is not recorded");
+            }
+        }
+    }
+}
+
+/// How long the last parties are waited for when a quorum of others did not answer.
+const LAST_CALL: Duration = Duration::from_secs(2);
+/// Times that receipts are asked for.
+const RECEIPT_ROUNDS: u32 = 4;

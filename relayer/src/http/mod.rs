@@ -1,0 +1,180 @@
+//! The HTTP API: public decryptions by pull, and the timeline of every request.
+
+mod limits;
+mod pull;
+mod requests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State as Shared};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use kms_chain::follower::FollowerStatus;
+use serde_json::json;
+use tokio::sync::watch;
+
+pub use limits::RateLimit;
+
+use crate::dispatch::Committee;
+use crate::store::Store;
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct Api {
+    /// Database.
+    pub store: Store,
+    /// The parties.
+    pub committee: Arc<dyn Committee>,
+    /// Condition of each chain's follower.
+    pub followers: BTreeMap<u64, watch::Receiver<FollowerStatus>>,
+    /// Calls per client.
+    pub rate: RateLimit,
+    /// Largest body.
+    pub body_bytes: usize,
+    /// Most open pull jobs.
+    pub open_pulls: u64,
+    /// Seconds after which a pull job is given up.
+    pub pull_timeout_s: u64,
+    /// Set when the process is about to end.
+    pub draining: AtomicBool,
+}
+
+/// The routes.
+pub fn router(api: Arc<Api>) -> Router {
+    let limited = Router::new()
+        .route("/v2/public-decrypt", post(pull::submit))
+        .route("/v2/public-decrypt/{job}", get(pull::result))
+        .route("/requests/{id}", get(requests::timeline))
+        .route_layer(middleware::from_fn_with_state(api.clone(), limit));
+    Router::new()
+        .merge(limited)
+        .route("/healthz", get(async || Json(json!({ "status": "ok" }))))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(async || Failure::not_found("there is nothing at this path"))
+        .layer(DefaultBodyLimit::max(api.body_bytes))
+        .layer(middleware::from_fn_with_state(api.clone(), count))
+        .with_state(api)
+}
+
+/// A typed error. Labels are stable; messages are for people.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    status: StatusCode,
+    label: &'static str,
+    message: String,
+    retry_after: Option<u64>,
+}
+
+impl Failure {
+    fn new(status: StatusCode, label: &'static str, message: impl Into<String>) -> Self {
+        Self { status, label, message: message.into(), retry_after: None }
+    }
+
+    fn bad_request(label: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, label, message)
+    }
+
+    fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    fn busy(message: impl Into<String>, seconds: u64) -> Self {
+        let failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message);
+        Self { retry_after: Some(seconds), ..failure }
+    }
+
+    fn internal(error: &crate::error::Error) -> Self {
+        tracing::error!(%error, "an HTTP request failed");
+        // What went wrong inside is nobody else's business.
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "the relayer has a problem; try again later")
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let body = json!({ "status": "failed", "error": { "label": self.label, "message": self.message } });
+        with_retry_after((self.status, Json(body)).into_response(), self.retry_after)
+    }
+}
+
+/// Adds `Retry-After`, 1 to 300 seconds.
+fn with_retry_after(mut response: Response, seconds: Option<u64>) -> Response {
+    if let Some(seconds) = seconds {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.clamp(1, 300)));
+    }
+    response
+}
+
+async fn limit(
+    Shared(api): Shared<Arc<Api>>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match api.rate.take(client.ip()) {
+        Ok(()) => next.run(request).await,
+        Err(wait) => {
+            let failure =
+                Failure::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many calls from this address");
+            Failure { retry_after: Some(wait.as_secs() + 1), ..failure }.into_response()
+        }
+    }
+}
+
+async fn count(Shared(api): Shared<Arc<Api>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("other".to_owned(), |path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    api.store.metrics().http(&route, response.status().as_u16());
+    response
+}
+
+/// Ready: the database answers, every chain is followed up to its head, and the process is not about to end.
+async fn ready(Shared(api): Shared<Arc<Api>>) -> Response {
+    let mut problems = Vec::new();
+    if api.draining.load(Ordering::Relaxed) {
+        problems.push("draining".to_owned());
+    }
+    if let Err(error) = api.store.ping().await {
+        tracing::error!(%error, "the database does not answer");
+        problems.push("the database does not answer".to_owned());
+    }
+    for (chain, status) in &api.followers {
+        let status = status.borrow().clone();
+        match status.error {
+            Some(error) => problems.push(format!("chain {chain}: {error}")),
+            None if status.rounds == 0 => problems.push(format!("chain {chain}: not looked at yet")),
+            None => {}
+        }
+    }
+    let (code, status) =
+        if problems.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not-ready") };
+    (code, Json(json!({ "status": status, "problems": problems }))).into_response()
+}
+
+async fn metrics(Shared(api): Shared<Arc<Api>>) -> Response {
+    match api.store.count_by_state().await {
+        Ok(counts) => api.store.metrics().jobs(&counts),
+        Err(error) => tracing::warn!(%error, "jobs can't be counted"),
+    }
+    for (chain, status) in &api.followers {
+        let status = status.borrow();
+        api.store.metrics().follower(*chain, status.cursor, status.head);
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], api.store.metrics().render()).into_response()
+}
+
+/// Reads 32 bytes in hex, with or without 0x.
+fn hash(text: &str) -> Option<alloy_primitives::B256> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    if digits.len() != 64 {
+        return None;
+    }
+    hex::decode(digits).ok().and_then(|bytes| alloy_primitives::B256::try_from(bytes.as_slice()).ok())
+}

@@ -1,0 +1,132 @@
+//! `POST /v2/public-decrypt` and `GET /v2/public-decrypt/{job}`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use alloy_primitives::{B256, Bytes};
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State as Shared};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use kms_chain::extra_data::ExtraData;
+use kms_chain::handle::{Handle, check_request_handles};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Api, Failure, hash, with_retry_after};
+use crate::clock::now_ms;
+use crate::job::{Job, Payload};
+use crate::state::State;
+use crate::store::{NewPull, StoredAnswer, largest_group};
+
+/// Body of a submission. Other fields are admitted, as clients of other relayers send some.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Submission {
+    ciphertext_handles: Vec<String>,
+    #[serde(default)]
+    extra_data: String,
+}
+
+pub(super) async fn submit(
+    Shared(api): Shared<Arc<Api>>,
+    body: Result<Json<Submission>, JsonRejection>,
+) -> Result<Response, Failure> {
+    let Json(body) = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than is admitted")
+        }
+        _ => Failure::bad_request("malformed_json", rejection.body_text()),
+    })?;
+    if api.draining.load(Ordering::Relaxed) {
+        return Err(Failure::busy("the relayer is about to restart", 5));
+    }
+    let (chain, handles) = handles(&api, &body.ciphertext_handles)?;
+    let extra_data = extra_data(&api, &body.extra_data)?;
+    let deadline = u64::try_from(now_ms() / 1000).unwrap_or(0) + api.pull_timeout_s;
+    let new = NewPull { chain, handles, extra_data, deadline };
+    match api.store.submit_pull(new, api.open_pulls).await {
+        Ok(Some(job)) => Ok(queued(job.id)),
+        Ok(None) => Err(Failure::busy("too many decryptions are under way", 10)),
+        Err(error) => Err(Failure::internal(&error)),
+    }
+}
+
+fn handles(api: &Api, texts: &[String]) -> Result<(u64, Vec<B256>), Failure> {
+    let handles = texts
+        .iter()
+        .map(|text| hash(text).ok_or_else(|| Failure::bad_request("malformed_handle", "a handle is 32 bytes in hex")))
+        .collect::<Result<Vec<_>, _>>()?;
+    let first = handles.first().ok_or_else(|| Failure::bad_request("EmptyHandles", "no handle is given"))?;
+    // The first handle names the chain; the check of the list wants the same of all others.
+    let chain = Handle::parse(*first).map_err(|e| Failure::bad_request(e.label(), e.to_string()))?.chain_id();
+    check_request_handles(&handles, chain).map_err(|e| Failure::bad_request(e.label(), e.to_string()))?;
+    if !api.followers.contains_key(&chain) {
+        return Err(Failure::bad_request("unknown_chain", format!("this relayer does not serve chain {chain}")));
+    }
+    Ok((chain, handles))
+}
+
+fn extra_data(api: &Api, text: &str) -> Result<Bytes, Failure> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    if digits.len() > 2 * ExtraData::MAX_LENGTH {
+        return Err(Failure::bad_request("malformed_extra_data", "the extra data is too long"));
+    }
+    let bytes =
+        hex::decode(digits).map_err(|_| Failure::bad_request("malformed_extra_data", "the extra data is not hex"))?;
+    let parsed = ExtraData::parse(&bytes).map_err(|e| Failure::bad_request(e.label(), e.to_string()))?;
+    if parsed.request_id().is_some() {
+        return Err(Failure::bad_request("extra_data_of_a_request", "version 3 is for requests of a gateway"));
+    }
+    if parsed.context().is_some_and(|context| context != api.committee.context()) {
+        return Err(Failure::bad_request("unknown_context", "the extra data names a context that is not ours"));
+    }
+    Ok(bytes.into())
+}
+
+fn queued(job: B256) -> Response {
+    let body = json!({ "status": "queued", "requestId": job, "result": { "jobId": job } });
+    with_retry_after((StatusCode::ACCEPTED, Json(body)).into_response(), Some(1))
+}
+
+pub(super) async fn result(Shared(api): Shared<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Failure> {
+    let id = hash(&id).ok_or_else(|| Failure::bad_request("malformed_job_id", "a job id is 32 bytes in hex"))?;
+    let job = api.store.job(id).await.map_err(|e| Failure::internal(&e))?;
+    let Some(job) = job.filter(|job| matches!(job.payload, Payload::PublicPull { .. })) else {
+        return Err(Failure::not_found("no such job"));
+    };
+    match job.state {
+        State::Done | State::Quorum => {
+            let answers = api.store.answers(id).await.map_err(|e| Failure::internal(&e))?;
+            Ok(succeeded(&job, &largest_group(&answers)))
+        }
+        State::Refused => Ok(failed(&job, StatusCode::BAD_REQUEST, "refused")),
+        State::Expired => Ok(failed(&job, StatusCode::GATEWAY_TIMEOUT, "timeout")),
+        _ => {
+            let body = json!({ "status": "queued", "requestId": id, "result": { "jobId": id } });
+            let wait = u64::try_from((job.next_attempt - now_ms()).max(0) / 1000).unwrap_or(0);
+            Ok(with_retry_after((StatusCode::ACCEPTED, Json(body)).into_response(), Some(wait + 1)))
+        }
+    }
+}
+
+fn succeeded(job: &Job, group: &[&StoredAnswer]) -> Response {
+    let (value, extra) =
+        group.first().map(|s| (s.answer.cleartexts.clone(), s.answer.extra_data.clone())).unwrap_or_default();
+    // Bare hex, as existing clients read it.
+    let signatures: Vec<String> = group.iter().map(|stored| hex::encode(stored.answer.signature)).collect();
+    let body = json!({
+        "status": "succeeded",
+        "requestId": job.id,
+        "result": { "decryptedValue": hex::encode(value), "signatures": signatures, "extraData": format!("0x{}", hex::encode(extra)) },
+    });
+    (StatusCode::OK, Json(body)).into_response()
+}
+
+fn failed(job: &Job, status: StatusCode, label: &str) -> Response {
+    let label = job.reason.as_deref().unwrap_or(label);
+    let message = job.detail.as_deref().unwrap_or("the decryption did not succeed");
+    let body = json!({ "status": "failed", "requestId": job.id, "error": { "label": label, "message": message } });
+    (status, Json(body)).into_response()
+}

@@ -1,0 +1,119 @@
+//! `GET /requests/{id}`: where a request stands, since when, and what it waits for.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State as Shared};
+use serde::Serialize;
+
+use super::{Api, Failure, hash};
+use crate::state::State;
+use crate::store::{View, largest_group};
+
+/// The public timeline of a request.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Timeline {
+    request_id: alloy_primitives::B256,
+    chain_id: u64,
+    kind: &'static str,
+    stage: &'static str,
+    since: i64,
+    waiting_for: Option<String>,
+    deadline: u64,
+    fee: String,
+    callback: Option<String>,
+    timeline: Vec<Entry>,
+    parties: Vec<Party>,
+    transactions: Vec<Transaction>,
+    cleartexts: Option<alloy_primitives::Bytes>,
+    signers: Vec<alloy_primitives::Address>,
+    mpc_ms: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entry {
+    stage: String,
+    at: i64,
+    detail: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Party {
+    index: u32,
+    status: String,
+    at: i64,
+    detail: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Transaction {
+    hash: alloy_primitives::B256,
+    state: String,
+    gas_used: Option<u64>,
+}
+
+pub(super) async fn timeline(Shared(api): Shared<Arc<Api>>, Path(id): Path<String>) -> Result<Json<Timeline>, Failure> {
+    let id =
+        hash(&id).ok_or_else(|| Failure::bad_request("malformed_request_id", "a request id is 32 bytes in hex"))?;
+    match api.store.view(id).await {
+        Ok(Some(view)) => Ok(Json(show(view, api.committee.threshold()))),
+        Ok(None) => Err(Failure::not_found("this relayer has not seen such a request")),
+        Err(error) => Err(Failure::internal(&error)),
+    }
+}
+
+fn show(view: View, threshold: usize) -> Timeline {
+    let job = &view.job;
+    let group = largest_group(&view.answers);
+    Timeline {
+        request_id: job.id,
+        chain_id: job.chain,
+        kind: job.payload.kind(),
+        stage: job.state.as_str(),
+        since: job.since,
+        waiting_for: waiting_for(&view),
+        deadline: job.deadline,
+        fee: job.fee.to_string(),
+        callback: job.callback.clone(),
+        cleartexts: job.cleartexts.clone(),
+        signers: group.iter().take(threshold).map(|stored| stored.answer.signer).collect(),
+        mpc_ms: job.mpc_micros.map(|micros| micros as f64 / 1000.0),
+        timeline: view
+            .timeline
+            .into_iter()
+            .map(|row| Entry { stage: row.state, at: row.at, detail: row.detail })
+            .collect(),
+        parties: view
+            .parties
+            .into_iter()
+            .map(|row| Party { index: row.party, status: row.status, at: row.at, detail: row.detail })
+            .collect(),
+        transactions: view
+            .transactions
+            .into_iter()
+            .map(|row| Transaction { hash: row.hash, state: row.state, gas_used: row.gas_used })
+            .collect(),
+    }
+}
+
+fn waiting_for(view: &View) -> Option<String> {
+    let job = &view.job;
+    let general = match job.state {
+        State::Seen => "the finality that the request asks for",
+        State::Final => "a free worker",
+        State::Dispatched => "answers of the parties",
+        State::Quorum => "its transaction",
+        State::Submitting => "its transaction to be mined",
+        State::Mined => "blocks on top of the answer",
+        State::Orphaned => "the request to be part of the chain again",
+        State::Done | State::Expired | State::Cancelled | State::Refused => return None,
+    };
+    Some(
+        job.detail
+            .clone()
+            .filter(|_| matches!(job.state, State::Dispatched | State::Quorum))
+            .unwrap_or_else(|| general.into()),
+    )
+}

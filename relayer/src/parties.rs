@@ -1,0 +1,175 @@
+//! The real committee: n parties over mutual TLS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use futures::StreamExt;
+use kms_chain::manifest::Manifest;
+use kms_client::transport::{Outcome, PartyError};
+use kms_client::verify;
+use prost::Message;
+use tokio::sync::mpsc;
+
+use crate::config::Tls;
+use crate::dispatch::{Committee, Question, Receipt, Said};
+use crate::error::Error;
+use crate::job::Payload;
+use crate::store::NewAnswer;
+
+/// The certificate by which the parties know this relayer.
+#[derive(Debug)]
+pub struct Identity(kms_client::transport::Identity);
+
+impl Identity {
+    /// Reads the two PEM files.
+    ///
+    /// # Errors
+    /// A file that can't be read, or holds something else.
+    pub fn load(tls: &Tls) -> Result<Self, Error> {
+        let read = |path: &std::path::Path| {
+            std::fs::read(path).map_err(|e| Error::Config(format!("{} can't be read: {e}", path.display())))
+        };
+        let (cert, key) = (read(&tls.cert)?, zeroize::Zeroizing::new(read(&tls.key)?));
+        let identity = kms_client::transport::Identity::from_pem(&cert, &key)
+            .map_err(|e| Error::Config(format!("client certificate: {e}")))?;
+        Ok(Self(identity))
+    }
+}
+
+/// The parties of the manifest.
+#[derive(Debug, Clone)]
+pub struct Parties {
+    parties: kms_client::transport::Parties,
+    manifest: Arc<Manifest>,
+}
+
+impl Parties {
+    /// Prepares the connections; they are made when they are needed.
+    ///
+    /// # Errors
+    /// A certificate or an address that can't be used.
+    pub fn connect(manifest: &Manifest, identity: &Identity) -> Result<Self, Error> {
+        let parties = kms_client::transport::Parties::connect(manifest, &identity.0)
+            .map_err(|e| Error::Parties(e.to_string()))?;
+        Ok(Self { parties, manifest: Arc::new(manifest.clone()) })
+    }
+
+    fn question(&self, question: &Question) -> Result<verify::Question, String> {
+        let committee = &self.manifest.committee;
+        let asked = match &question.payload {
+            Payload::OnChain(request) => {
+                let chain = self.manifest.chain(question.chain).ok_or("the chain is not in the manifest")?;
+                let gateway = chain.contracts.decryption_gateway;
+                verify::Question::on_chain(committee, question.chain, gateway, &request.clone().into(), question.epoch)
+            }
+            Payload::PublicPull { handles, extra_data } => {
+                verify::Question::public(committee, question.chain, handles, extra_data, question.epoch)
+            }
+        };
+        let asked = asked.map_err(|e| e.to_string())?;
+        if asked.id() == question.job { Ok(asked) } else { Err("the stored request does not have its id".into()) }
+    }
+}
+
+#[async_trait::async_trait]
+impl Committee for Parties {
+    fn parties(&self) -> Vec<u32> {
+        self.parties.indices().collect()
+    }
+
+    fn threshold(&self) -> usize {
+        self.manifest.committee.threshold as usize
+    }
+
+    fn faults(&self) -> usize {
+        self.manifest.committee.t as usize
+    }
+
+    fn context(&self) -> B256 {
+        self.manifest.committee.context_id
+    }
+
+    fn ask(&self, question: Question) -> mpsc::Receiver<(u32, Said)> {
+        let (send, receive) = mpsc::channel(question.parties.len().max(1));
+        let this = self.clone();
+        tokio::spawn(async move {
+            let asked = match this.question(&question) {
+                Ok(asked) => asked,
+                Err(why) => {
+                    for party in question.parties {
+                        let said = Said::Refused { reason: "malformed".into(), why: why.clone() };
+                        let _ = send.send((party, said)).await;
+                    }
+                    return;
+                }
+            };
+            let mut outcomes = this.parties.decrypt_some(question.parties.clone(), &asked);
+            let limit = tokio::time::sleep(question.patience);
+            tokio::pin!(limit);
+            let mut missing = question.parties;
+            loop {
+                tokio::select! {
+                    // Nobody listens any more: the calls end with the stream.
+                    () = send.closed() => return,
+                    () = &mut limit => break,
+                    next = outcomes.next() => {
+                        let Some((party, outcome)) = next else { return };
+                        missing.retain(|m| *m != party);
+                        if send.send((party, said(outcome))).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+            for party in missing {
+                let _ = send.send((party, Said::Unreachable("no answer in time".into()))).await;
+            }
+        });
+        receive
+    }
+
+    async fn receipt(&self, party: u32, request: B256) -> Option<Receipt> {
+        let status = self.parties.get_status(party, request).await.ok()?;
+        let receipt = status.receipt?;
+        let manifest = &self.manifest;
+        match verify::receipt(request, &manifest.committee, &manifest.decryption_domain, party, &receipt) {
+            Ok(statement) => Some(Receipt { bytes: receipt.encode_to_vec(), mpc_micros: statement.mpcMicros }),
+            Err(error) => {
+                tracing::error!(party, %request, %error, "a receipt does not verify");
+                None
+            }
+        }
+    }
+}
+
+fn said(outcome: Result<Outcome, PartyError>) -> Said {
+    match outcome {
+        Ok(Outcome::Answer(answer)) => Said::Answer(NewAnswer {
+            signer: answer.signer,
+            cleartexts: answer.cleartexts,
+            extra_data: answer.extra_data,
+            signature: answer.signature,
+        }),
+        Ok(Outcome::NotYet { reason, detail, retry_after }) => Said::NotYet {
+            why: format!("{}: {detail}", label(reason.as_str_name(), "NOT_YET_REASON_")),
+            retry_after_ms: retry_after_ms(retry_after),
+        },
+        Ok(Outcome::Refused { reason, detail }) => {
+            Said::Refused { reason: label(reason.as_str_name(), "REFUSED_REASON_"), why: detail }
+        }
+        Ok(Outcome::EpochNotLive { live }) => Said::EpochNotLive(live),
+        Err(error @ PartyError::Bad(_)) => Said::Invalid(error.to_string()),
+        Err(error) => Said::Unreachable(error.to_string()),
+    }
+}
+
+/// At least a little, so that a party can't make us ask without pause.
+fn retry_after_ms(retry_after: Duration) -> u64 {
+    u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX).max(50)
+}
+
+/// `NOT_YET_REASON_IN_PROGRESS` → `in-progress`.
+fn label(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).to_lowercase().replace('_', "-")
+}

@@ -1,0 +1,303 @@
+//! The workers: claim what is due, look at its state, do the one thing that this state asks for, and go on.
+//!
+//! Nothing lives only in memory: a worker that dies loses a lease, and the next one sees in the row what is to be done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy::sol_types::SolCall;
+use alloy_primitives::{Address, B256, Bytes, keccak256};
+use kms_chain::abi::DecryptionGateway;
+use kms_chain::proof::DecryptionProof;
+use kms_chain::request::Request;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::{backoff_ms, now_ms};
+use crate::dispatch::{self, Asked, Committee, DispatchRules};
+use crate::error::Error;
+use crate::job::{GatewayRequest, Job, Payload};
+use crate::state::State;
+use crate::store::{Store, largest_group};
+use crate::tx::{NodeError, Submission, TxManager};
+
+/// Where answers of one chain are posted.
+#[derive(Debug)]
+pub struct Destination {
+    /// Gateway contract.
+    pub gateway: Address,
+    /// The account that posts.
+    pub manager: Arc<TxManager>,
+}
+
+/// Waiting by rank, so that several relayers don't all pay for the same answer.
+#[derive(Debug, Clone, Default)]
+pub struct Ranks {
+    /// Accounts of all known relayers.
+    pub known: Vec<Address>,
+    /// What each rank waits longer than the one before.
+    pub slot: Duration,
+}
+
+impl Ranks {
+    /// How long `me` leaves `request` to others.
+    #[must_use]
+    pub fn wait(&self, request: B256, me: Address) -> Duration {
+        let order = |relayer: &Address| keccak256([request.as_slice(), relayer.as_slice()].concat());
+        let mine = order(&me);
+        let before = self.known.iter().filter(|relayer| **relayer != me && order(relayer) < mine).count();
+        self.slot.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX))
+    }
+}
+
+/// How the pipeline works.
+#[derive(Debug, Clone)]
+pub struct PipelineRules {
+    /// Jobs worked on at once.
+    pub concurrency: usize,
+    /// How long a claimed job is kept from other workers.
+    pub lease: Duration,
+    /// How the parties are asked.
+    pub dispatch: DispatchRules,
+    /// Other relayers.
+    pub ranks: Ranks,
+    /// Look for work at least this often.
+    pub tick: Duration,
+}
+
+/// The pipeline.
+#[derive(Debug)]
+pub struct Pipeline {
+    store: Store,
+    committee: Arc<dyn Committee>,
+    destinations: BTreeMap<u64, Destination>,
+    rules: PipelineRules,
+    slots: Arc<Semaphore>,
+    /// Work that goes on after a job was let go: late answers, receipts.
+    tails: TaskTracker,
+}
+
+/// What a worker does next with its job.
+enum Next {
+    /// Look at the row again at once.
+    GoOn,
+    /// Let go of it until then.
+    Wait { at: i64, reason: &'static str, detail: String },
+    /// Let go of it: there is nothing to do for a worker.
+    LetGo,
+}
+
+impl Pipeline {
+    /// A pipeline over that database, those parties and those chains.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        committee: Arc<dyn Committee>,
+        destinations: BTreeMap<u64, Destination>,
+        rules: PipelineRules,
+    ) -> Arc<Self> {
+        let slots = Arc::new(Semaphore::new(rules.concurrency));
+        Arc::new(Self { store, committee, destinations, rules, slots, tails: TaskTracker::new() })
+    }
+
+    /// Works until cancelled, then finishes what is at hand.
+    pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
+        let jobs = TaskTracker::new();
+        let mut stirred = self.store.stirred();
+        let lease = i64::try_from(self.rules.lease.as_millis()).unwrap_or(i64::MAX);
+        while !cancel.is_cancelled() {
+            stirred.mark_unchanged();
+            let claimed = match self.claim(lease, &cancel).await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    tracing::error!(%error, "work can't be claimed");
+                    Vec::new()
+                }
+            };
+            if claimed.is_empty() {
+                tokio::select! {
+                    () = cancel.cancelled() => {}
+                    () = tokio::time::sleep(self.rules.tick) => {}
+                    _ = stirred.changed() => {}
+                }
+            }
+            for (job, slot) in claimed {
+                let pipeline = self.clone();
+                jobs.spawn(async move {
+                    pipeline.drive(job).await;
+                    drop(slot);
+                });
+            }
+        }
+        jobs.close();
+        jobs.wait().await;
+        self.tails.close();
+        self.tails.wait().await;
+    }
+
+    async fn claim(
+        &self,
+        lease: i64,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<(Job, tokio::sync::OwnedSemaphorePermit)>, Error> {
+        let first = tokio::select! {
+            () = cancel.cancelled() => return Ok(Vec::new()),
+            slot = self.slots.clone().acquire_owned() => slot,
+        };
+        let Ok(first) = first else { return Ok(Vec::new()) };
+        let mut slots = vec![first];
+        while slots.len() < BATCH
+            && let Ok(slot) = self.slots.clone().try_acquire_owned()
+        {
+            slots.push(slot);
+        }
+        let jobs = self.store.claim(slots.len(), lease).await?;
+        Ok(jobs.into_iter().zip(slots).collect())
+    }
+
+    /// Takes one claimed job as far as it goes.
+    pub async fn drive(&self, job: Job) {
+        let id = job.id;
+        if let Err(error) = self.steps(job).await {
+            match error {
+                // The chain or another worker has changed it; whoever did takes care of it.
+                Error::Moved(_) => {}
+                error => tracing::error!(request = %id, %error, "work on a request was broken off"),
+            }
+            if let Err(error) = self.store.release(id).await {
+                tracing::error!(request = %id, %error, "a lease is not given back, it will run out");
+            }
+        }
+    }
+
+    async fn steps(&self, job: Job) -> Result<(), Error> {
+        let id = job.id;
+        let mut current = Some(job);
+        while let Some(job) = current.take() {
+            let next = match job.state {
+                State::Final => self.start(&job).await?,
+                State::Dispatched => self.ask(&job).await?,
+                State::Quorum => self.finish(&job).await?,
+                _ => Next::LetGo,
+            };
+            match next {
+                Next::GoOn => current = self.store.job(id).await?,
+                Next::Wait { at, reason, detail } => {
+                    tracing::debug!(request = %id, state = %job.state, reason, detail, "put off");
+                    self.store.metrics().put_off(job.state, reason);
+                    return self.store.put_off(id, job.state, at, reason, &detail).await;
+                }
+                Next::LetGo => return self.store.release(id).await,
+            }
+        }
+        Ok(())
+    }
+
+    /// `final`: is it for our parties at all?
+    async fn start(&self, job: &Job) -> Result<Next, Error> {
+        if let Payload::OnChain(request) = &job.payload
+            && request.context_id != self.committee.context()
+        {
+            let detail = format!("the request names context {}, which is not ours", request.context_id);
+            self.store.shift(job.id, State::Final, State::Dispatched, "", "").await?;
+            self.store.shift(job.id, State::Dispatched, State::Refused, "context", &detail).await?;
+            return Ok(Next::LetGo);
+        }
+        self.store.shift(job.id, State::Final, State::Dispatched, "", "").await?;
+        Ok(Next::GoOn)
+    }
+
+    /// `dispatched`: ask.
+    async fn ask(&self, job: &Job) -> Result<Next, Error> {
+        match dispatch::ask(&self.store, &*self.committee, self.rules.dispatch, &self.tails, job).await? {
+            Asked::Quorum => {
+                let (store, committee) = (self.store.clone(), self.committee.clone());
+                let pause = self.rules.dispatch.tail.max(Duration::from_millis(50)) * 2;
+                self.tails.spawn(dispatch::receipts(store, committee, job.id, pause));
+                Ok(Next::GoOn)
+            }
+            Asked::Refused { reason, detail } => {
+                tracing::warn!(request = %job.id, reason, detail, "refused by the parties");
+                self.store.shift(job.id, State::Dispatched, State::Refused, &reason, &detail).await?;
+                Ok(Next::LetGo)
+            }
+            Asked::Again { at, detail } => Ok(Next::Wait { at, reason: "parties", detail }),
+        }
+    }
+
+    /// `quorum`: post the answer, or be done if nobody wants it posted.
+    async fn finish(&self, job: &Job) -> Result<Next, Error> {
+        let Payload::OnChain(request) = &job.payload else {
+            self.store.shift(job.id, State::Quorum, State::Done, "", "").await?;
+            return Ok(Next::LetGo);
+        };
+        let Some(destination) = self.destinations.get(&job.chain) else {
+            let detail = format!("chain {} is not configured any more", job.chain);
+            return Ok(Next::Wait { at: now_ms() + LONG_PAUSE_MS, reason: "chain", detail });
+        };
+        let wait = self.rules.ranks.wait(job.id, destination.manager.account().sender);
+        let turn = job.since + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        if now_ms() < turn {
+            let detail = "other relayers are first to post this one".to_owned();
+            return Ok(Next::Wait { at: turn, reason: "rank", detail });
+        }
+        let Some(data) = self.calldata(job, request).await? else {
+            return Err(Error::corrupt(format!("{} has a quorum without answers", job.id)));
+        };
+        match destination.manager.submit(job.id, destination.gateway, data).await? {
+            Submission::Stored { nonce, hash } => {
+                tracing::info!(request = %job.id, nonce, %hash, "the answer is on its way");
+                Ok(Next::LetGo)
+            }
+            Submission::NotNow(detail) => {
+                let pause = backoff_ms(job.attempts, 100, 10_000);
+                Ok(Next::Wait { at: now_ms() + pause as i64, reason: "node", detail })
+            }
+            Submission::WouldRevert(error) => Ok(self.would_revert(job, &error)),
+        }
+    }
+
+    /// The contract does not take the answer. Most often another relayer was faster, which the follower is about to see.
+    fn would_revert(&self, job: &Job, error: &NodeError) -> Next {
+        let name = revert_name(error);
+        tracing::debug!(request = %job.id, name, "the gateway would not take the answer");
+        let pause = backoff_ms(job.attempts, 500, LONG_PAUSE_MS as u64);
+        let detail = format!("the gateway would not take the answer: {name}");
+        Next::Wait { at: now_ms() + pause as i64, reason: "would-revert", detail }
+    }
+
+    async fn calldata(&self, job: &Job, request: &GatewayRequest) -> Result<Option<Bytes>, Error> {
+        let answers = self.store.answers(job.id).await?;
+        let group = largest_group(&answers);
+        let threshold = self.committee.threshold();
+        let Some(first) = group.first().filter(|_| group.len() >= threshold) else { return Ok(None) };
+        let proof = DecryptionProof {
+            // No more than are needed: each costs gas.
+            signatures: group.iter().take(threshold).map(|stored| stored.answer.signature).collect(),
+            extra_data: first.answer.extra_data.clone(),
+        };
+        let call = DecryptionGateway::fulfillCall {
+            request: (&Request::from(request.clone())).into(),
+            cleartexts: first.answer.cleartexts.clone(),
+            proof: proof.encode().map_err(|e| Error::Transaction(e.to_string()))?,
+        };
+        Ok(Some(call.abi_encode().into()))
+    }
+}
+
+/// Name of the error that a call reverted with.
+fn revert_name(error: &NodeError) -> String {
+    use alloy::sol_types::SolInterface;
+    let data = error.revert.as_deref().unwrap_or_default();
+    match DecryptionGateway::DecryptionGatewayErrors::abi_decode(data) {
+        Ok(known) => format!("{known:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
+        Err(_) => error.message.clone(),
+    }
+}
+
+/// Jobs claimed at once.
+const BATCH: usize = 64;
+/// Longest pause between two tries of something that others must change first.
+const LONG_PAUSE_MS: i64 = 60_000;

@@ -1,0 +1,217 @@
+//! Puts the parts together, and takes them apart again in order when the process is asked to end.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kms_chain::follower::{Follower, FollowerConfig};
+use kms_chain::manifest::Manifest;
+use kms_chain::rpc::Chain;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{ChainConfig, Config};
+use crate::dispatch::{Committee, DispatchRules};
+use crate::error::Error;
+use crate::http::{Api, RateLimit, router};
+use crate::metrics::Metrics;
+use crate::parties;
+use crate::pipeline::{Destination, Pipeline, PipelineRules, Ranks};
+use crate::store::{ChainRules, Store};
+use crate::tx::{Signer, TxManager};
+use crate::watch::ChainSink;
+
+/// Seconds after a deadline in which an answer is still taken; the gateway's `FULFIL_GRACE`.
+const FULFIL_GRACE_S: u64 = 300;
+/// How often the transaction manager looks, when no block wakes it.
+const TX_TICK: Duration = Duration::from_secs(1);
+/// Rounds between two looks at the balance.
+const BALANCE_ROUNDS: u64 = 30;
+/// How long whoever minds an account's nonces keeps others of the same database from it.
+const TX_LEAD_MS: i64 = 15_000;
+
+/// Checks everything that can be checked without connecting anywhere. Returns one line for people.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(config: &Config) -> Result<String, Error> {
+    let manifest = config.manifest()?;
+    let signer = config.signer.open()?;
+    parties::Identity::load(&config.tls)?;
+    Ok(format!(
+        "configuration is good: {} parties, threshold {}, {} chains, account {}",
+        manifest.committee.n,
+        manifest.committee.threshold,
+        config.chains.len(),
+        signer.address()
+    ))
+}
+
+/// Runs the relayer until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from starting.
+pub async fn run(config: Config) -> Result<(), Error> {
+    let manifest = config.manifest()?;
+    let signer = config.signer.open()?;
+    let identity = parties::Identity::load(&config.tls)?;
+    let store = Store::open(&config.database, &config.instance, Arc::new(Metrics::default())).await?;
+    let committee: Arc<dyn Committee> = Arc::new(parties::Parties::connect(&manifest, &identity)?);
+    let listener = tokio::net::TcpListener::bind(config.listen)
+        .await
+        .map_err(|e| Error::Config(format!("listen {}: {e}", config.listen)))?;
+
+    let cancel = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let mut destinations = BTreeMap::new();
+    let mut followers = BTreeMap::new();
+    for chain in &config.chains {
+        let (status, destination) = start_chain(&config, chain, &manifest, &store, &signer, &cancel, &tasks).await?;
+        followers.insert(chain.chain_id, status);
+        destinations.insert(chain.chain_id, destination);
+    }
+    let pipeline = Pipeline::new(store.clone(), committee.clone(), destinations, pipeline_rules(&config));
+    let working = tokio::spawn(pipeline.run(cancel.clone()));
+    tasks.spawn(expire_pulls(store.clone(), cancel.clone()));
+
+    let api = Arc::new(Api {
+        store: store.clone(),
+        committee,
+        followers,
+        rate: RateLimit::new(config.limits.requests_per_second, config.limits.burst),
+        body_bytes: config.limits.body_bytes,
+        open_pulls: config.limits.open_pulls,
+        pull_timeout_s: config.limits.pull_timeout_s,
+        draining: AtomicBool::new(false),
+    });
+    let service = router(api.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let stop_http = CancellationToken::new();
+    let serving = tokio::spawn({
+        let stop = stop_http.clone();
+        async move { axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await }
+    });
+    tracing::info!(listen = %config.listen, account = %signer.address(), "the relayer works");
+
+    ended().await;
+    tracing::info!("asked to end: no new work is taken, what is at hand is finished");
+    api.draining.store(true, Ordering::Relaxed);
+    cancel.cancel();
+    tasks.close();
+    let drained = async {
+        let _ = working.await;
+        tasks.wait().await;
+    };
+    if tokio::time::timeout(Duration::from_secs(config.limits.drain_s), drained).await.is_err() {
+        tracing::warn!("work at hand is not finished in time; the next start goes on with it");
+    }
+    stop_http.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
+    store.close().await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+type FollowerStatus = tokio::sync::watch::Receiver<kms_chain::follower::FollowerStatus>;
+
+async fn start_chain(
+    config: &Config,
+    chain: &ChainConfig,
+    manifest: &Manifest,
+    store: &Store,
+    signer: &Signer,
+    cancel: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Result<(FollowerStatus, Destination), Error> {
+    let id = chain.chain_id;
+    let host = manifest.chain(id).ok_or_else(|| Error::Config(format!("chain {id} is not in the manifest")))?;
+    let rpc = Chain::connect(&chain.rpc, id).await.map_err(|e| Error::Chain(e.to_string()))?;
+    let gateway = host.contracts.decryption_gateway;
+    let rules = ChainRules { chain: id, floor: host.floor(), depth: config.tx.depth, grace: FULFIL_GRACE_S };
+    let follower = Follower::new(
+        rpc.clone(),
+        FollowerConfig {
+            addresses: vec![gateway],
+            start_block: host.deployment_block,
+            max_window: chain.max_window,
+            tick: Duration::from_millis(chain.poll_ms),
+        },
+        ChainSink::new(store.clone(), gateway, rules),
+    );
+    let status = follower.status();
+    tasks.spawn(follower.run(cancel.clone()));
+    let manager = Arc::new(TxManager::new(store.clone(), Arc::new(rpc), signer.clone(), id, config.tx.rules()));
+    tasks.spawn(mind_transactions(store.clone(), manager.clone(), cancel.clone()));
+    Ok((status, Destination { gateway, manager }))
+}
+
+/// Runs the manager's rounds: after every change of the chain, and at least every [`TX_TICK`].
+async fn mind_transactions(store: Store, manager: Arc<TxManager>, cancel: CancellationToken) {
+    let account = manager.account();
+    let lead = format!("tx:{}:{}", account.chain, account.sender);
+    let mut cursor = store.stirred();
+    for round in 0u64.. {
+        match store.lead(&lead, TX_LEAD_MS).await {
+            Ok(true) => {
+                if let Err(error) = manager.tick().await {
+                    tracing::error!(chain = account.chain, %error, "a round of the transaction manager failed");
+                }
+                if round % BALANCE_ROUNDS == 0
+                    && let Err(error) = manager.check_balance().await
+                {
+                    tracing::warn!(chain = account.chain, %error, "the balance can't be read");
+                }
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the database does not answer"),
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(TX_TICK) => {}
+            // Not more often than a few times per second, however busy the database is.
+            () = async { let _ = cursor.changed().await; tokio::time::sleep(TX_TICK / 4).await } => {}
+        }
+    }
+}
+
+async fn expire_pulls(store: Store, cancel: CancellationToken) {
+    loop {
+        if let Err(error) = store.expire_pulls().await {
+            tracing::error!(%error, "overdue jobs can't be ended");
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+fn pipeline_rules(config: &Config) -> PipelineRules {
+    PipelineRules {
+        concurrency: config.limits.concurrency,
+        lease: Duration::from_secs(config.limits.lease_s),
+        dispatch: DispatchRules {
+            patience: Duration::from_secs(config.parties.patience_s),
+            tail: Duration::from_millis(config.parties.tail_ms),
+            longest_pause: Duration::from_secs(config.parties.longest_pause_s),
+        },
+        ranks: Ranks { known: config.relayers.known.clone(), slot: Duration::from_millis(config.relayers.slot_ms) },
+        tick: Duration::from_millis(250),
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn ended() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut term), Ok(mut int)) => {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        }
+        (term, int) => {
+            let error = term.err().or(int.err());
+            tracing::error!(?error, "signals can't be received; only SIGKILL ends this process");
+            std::future::pending::<()>().await;
+        }
+    }
+}

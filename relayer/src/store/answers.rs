@@ -1,0 +1,310 @@
+//! What the parties say about a job.
+
+use alloy_primitives::{Address, B256, Bytes};
+use sqlx::any::AnyRow;
+
+use super::jobs::{job_in, none_if_empty, shift_in};
+use super::row::{Columns, int};
+use super::{Store, Tx};
+use crate::clock::now_ms;
+use crate::error::Error;
+use crate::state::State;
+
+/// What a party said last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PartyStatus {
+    /// Nothing yet; the question is on its way.
+    Asked,
+    /// A verified answer is stored.
+    Answered,
+    /// Ask again later.
+    NotYet,
+    /// Never.
+    Refused,
+    /// It does not hold the epoch that was named.
+    EpochNotLive,
+    /// It could not be reached, or broke off.
+    Unreachable,
+    /// Its answer does not verify.
+    Invalid,
+}
+
+impl PartyStatus {
+    /// Name in the database, the API and the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PartyStatus::Asked => "asked",
+            PartyStatus::Answered => "answered",
+            PartyStatus::NotYet => "not-yet",
+            PartyStatus::Refused => "refused",
+            PartyStatus::EpochNotLive => "epoch-not-live",
+            PartyStatus::Unreachable => "unreachable",
+            PartyStatus::Invalid => "invalid",
+        }
+    }
+}
+
+/// A verified answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAnswer {
+    /// Address of the signer.
+    pub signer: Address,
+    /// One word per handle.
+    pub cleartexts: Bytes,
+    /// Extra data that was signed.
+    pub extra_data: Bytes,
+    /// The signature.
+    pub signature: [u8; 65],
+}
+
+/// A verified answer as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredAnswer {
+    /// Index of the party.
+    pub party: u32,
+    /// The answer.
+    pub answer: NewAnswer,
+    /// It came after the quorum.
+    pub late: bool,
+}
+
+/// What one party said.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Index of the party.
+    pub party: u32,
+    /// Class.
+    pub status: PartyStatus,
+    /// A sentence.
+    pub detail: String,
+    /// Ask it again at this time, milliseconds.
+    pub retry_at: i64,
+    /// The answer, with status [`PartyStatus::Answered`].
+    pub answer: Option<NewAnswer>,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// Answers that agree on cleartexts and extra data, of the largest group.
+    pub agreeing: usize,
+    /// This report completed the quorum.
+    pub quorum_now: bool,
+}
+
+impl Store {
+    /// Records what parties said, and moves the job to `quorum` when `threshold` answers agree: one transaction.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn record(&self, job: B256, reports: &[Report], threshold: usize) -> Result<Recorded, Error> {
+        let mut tx = self.begin().await?;
+        let state = job_in(&mut tx, job).await?.map(|job| job.state);
+        let late = !matches!(state, Some(State::Dispatched));
+        let now = now_ms();
+        for report in reports {
+            set_party(&mut tx, job, report, now).await?;
+            if let Some(answer) = &report.answer {
+                insert_answer(&mut tx, job, report.party, answer, late, now).await?;
+            }
+        }
+        let answers = answers_in(&mut tx, job).await?;
+        let group = largest_group(&answers);
+        let mut quorum_now = false;
+        if let (true, Some(first)) = (group.len() >= threshold && !late, group.first()) {
+            sqlx::query("UPDATE jobs SET cleartexts = $1, extra_data = $2 WHERE id = $3 AND state = 'dispatched'")
+                .bind(first.answer.cleartexts.to_vec())
+                .bind(first.answer.extra_data.to_vec())
+                .bind(job.to_vec())
+                .execute(&mut *tx)
+                .await?;
+            let detail = format!("{} of {threshold} signatures", group.len());
+            quorum_now = shift_in(&mut tx, job, State::Dispatched, State::Quorum, "", &detail).await?;
+        }
+        tx.commit().await?;
+        if quorum_now {
+            self.metrics.transition(State::Quorum, 1);
+        }
+        for report in reports {
+            self.metrics.party(report.party, report.status);
+        }
+        Ok(Recorded { agreeing: group.len(), quorum_now })
+    }
+
+    /// The verified answers to a job, by party.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn answers(&self, job: B256) -> Result<Vec<StoredAnswer>, Error> {
+        let rows = sqlx::query(SELECT_ANSWERS).bind(job.to_vec()).fetch_all(&self.read).await?;
+        rows.iter().map(answer).collect()
+    }
+
+    /// Keeps the receipt of a party, and the time that its MPC took.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn record_receipt(&self, job: B256, party: u32, receipt: &[u8], mpc_micros: u64) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO receipts (job, party, receipt, mpc_micros, at) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (job, party) DO UPDATE SET receipt = $3, mpc_micros = $4, at = $5",
+        )
+        .bind(job.to_vec())
+        .bind(i64::from(party))
+        .bind(receipt.to_vec())
+        .bind(int(mpc_micros))
+        .bind(now_ms())
+        .execute(&mut *tx)
+        .await?;
+        let rows = sqlx::query("SELECT mpc_micros FROM receipts WHERE job = $1 ORDER BY mpc_micros")
+            .bind(job.to_vec())
+            .fetch_all(&mut *tx)
+            .await?;
+        // The median: half of the parties may be slow, or say so.
+        if let Some(row) = rows.get(rows.len() / 2) {
+            sqlx::query("UPDATE jobs SET mpc_micros = $1 WHERE id = $2")
+                .bind(row.i64("mpc_micros")?)
+                .bind(job.to_vec())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Parties whose receipt is stored.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn receipt_parties(&self, job: B256) -> Result<Vec<u32>, Error> {
+        sqlx::query("SELECT party FROM receipts WHERE job = $1")
+            .bind(job.to_vec())
+            .fetch_all(&self.read)
+            .await?
+            .iter()
+            .map(|row| u32::try_from(row.i64("party")?).map_err(Error::corrupt))
+            .collect()
+    }
+
+    /// Notes which epoch is to be asked for from now on, for this job and for new ones of its chain.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn set_epoch(&self, job: B256, chain: u64, epoch: B256) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        sqlx::query("UPDATE jobs SET epoch = $1 WHERE id = $2")
+            .bind(epoch.to_vec())
+            .bind(job.to_vec())
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(
+            "INSERT INTO epochs (chain, epoch, at) VALUES ($1, $2, $3) \
+             ON CONFLICT (chain) DO UPDATE SET epoch = $2, at = $3",
+        )
+        .bind(int(chain))
+        .bind(epoch.to_vec())
+        .bind(now_ms())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The epoch that was last asked for with success.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn last_epoch(&self, chain: u64) -> Result<Option<B256>, Error> {
+        sqlx::query("SELECT epoch FROM epochs WHERE chain = $1")
+            .bind(int(chain))
+            .fetch_optional(&self.read)
+            .await?
+            .map(|row| row.hash("epoch"))
+            .transpose()
+    }
+}
+
+/// The answers that agree on cleartexts and extra data, of the largest such group; in order of the parties.
+#[must_use]
+pub fn largest_group(answers: &[StoredAnswer]) -> Vec<&StoredAnswer> {
+    let mut groups: Vec<Vec<&StoredAnswer>> = Vec::new();
+    for stored in answers {
+        let same = |group: &&mut Vec<&StoredAnswer>| {
+            let a = &group[0].answer;
+            a.cleartexts == stored.answer.cleartexts && a.extra_data == stored.answer.extra_data
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(stored),
+            None => groups.push(vec![stored]),
+        }
+    }
+    groups.into_iter().max_by_key(Vec::len).unwrap_or_default()
+}
+
+const SELECT_ANSWERS: &str =
+    "SELECT party, signer, cleartexts, extra_data, signature, late FROM answers WHERE job = $1 ORDER BY party";
+
+async fn answers_in(tx: &mut Tx, job: B256) -> Result<Vec<StoredAnswer>, Error> {
+    let rows = sqlx::query(SELECT_ANSWERS).bind(job.to_vec()).fetch_all(&mut **tx).await?;
+    rows.iter().map(answer).collect()
+}
+
+fn answer(row: &AnyRow) -> Result<StoredAnswer, Error> {
+    let signature = row.blob("signature")?;
+    Ok(StoredAnswer {
+        party: u32::try_from(row.i64("party")?).map_err(Error::corrupt)?,
+        answer: NewAnswer {
+            signer: row.address("signer")?,
+            cleartexts: row.blob("cleartexts")?.into(),
+            extra_data: row.blob("extra_data")?.into(),
+            signature: signature.try_into().map_err(|_| Error::corrupt("signature is not 65 bytes"))?,
+        },
+        late: row.i64("late")? != 0,
+    })
+}
+
+async fn set_party(tx: &mut Tx, job: B256, report: &Report, now: i64) -> Result<(), Error> {
+    // An answer is never forgotten again.
+    sqlx::query(
+        "INSERT INTO job_parties (job, party, status, detail, at, retry_at) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (job, party) DO UPDATE SET status = $3, detail = $4, at = $5, retry_at = $6 \
+         WHERE job_parties.status <> 'answered'",
+    )
+    .bind(job.to_vec())
+    .bind(i64::from(report.party))
+    .bind(report.status.as_str())
+    .bind(none_if_empty(&report.detail))
+    .bind(now)
+    .bind(report.retry_at)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn insert_answer(
+    tx: &mut Tx,
+    job: B256,
+    party: u32,
+    answer: &NewAnswer,
+    late: bool,
+    now: i64,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO answers (job, party, signer, cleartexts, extra_data, signature, late, at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (job, party) DO UPDATE SET signer = $3, \
+         cleartexts = $4, extra_data = $5, signature = $6, late = $7, at = $8 WHERE $7 = 0",
+    )
+    .bind(job.to_vec())
+    .bind(i64::from(party))
+    .bind(answer.signer.to_vec())
+    .bind(answer.cleartexts.to_vec())
+    .bind(answer.extra_data.to_vec())
+    .bind(answer.signature.to_vec())
+    .bind(i64::from(late))
+    .bind(now)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! The database: SQLite (a file, one process) or PostgreSQL (several relayers share the work), one SQL text for both.
+//!
+//! Every change of a job's state goes through [`Store::shift`] or one of the set-wise moves in `chain`, each guarded by the
+//! state it starts from, so that whoever comes second changes nothing. Dialects differ in two places only: how a write
+//! transaction begins, and how work is claimed.
+
+mod answers;
+mod chain;
+mod jobs;
+mod outbox;
+mod row;
+mod view;
+
+use std::sync::Arc;
+
+use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{Any, AnyPool, Executor, SqlSafeStr, Transaction};
+use tokio::sync::watch;
+
+use crate::error::Error;
+use crate::metrics::Metrics;
+
+pub use answers::{NewAnswer, PartyStatus, Recorded, Report, StoredAnswer, largest_group};
+pub use chain::{Applied, ChainRules, Cursor, Quarantined};
+pub use jobs::NewPull;
+pub use outbox::{Account, Attempt, Mined, NewAttempt, NewTransaction, Outgoing, Purpose, TxState};
+pub use view::{PartyRow, TimelineRow, TransactionRow, View};
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// A file of our own.
+    Sqlite,
+    /// A server, possibly shared with other relayers.
+    Postgres,
+}
+
+/// The relayer's database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    backend: Backend,
+    write: AnyPool,
+    read: AnyPool,
+    instance: Arc<str>,
+    stirred: watch::Sender<u64>,
+    metrics: Arc<Metrics>,
+}
+
+type Tx = Transaction<'static, Any>;
+
+impl Store {
+    /// Opens the database and brings its schema up to date. Leases that an earlier run of this `instance` left behind are
+    /// given back, so that its work goes on at once.
+    ///
+    /// # Errors
+    /// Unknown scheme, no database, or a schema from a newer version.
+    pub async fn open(url: &str, instance: &str, metrics: Arc<Metrics>) -> Result<Self, Error> {
+        sqlx::any::install_default_drivers();
+        let backend = match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("sqlite") => Backend::Sqlite,
+            Some("postgres" | "postgresql") => Backend::Postgres,
+            _ => return Err(Error::Config("the database is neither sqlite: nor postgres:".into())),
+        };
+        let (write, read) = match backend {
+            Backend::Sqlite => {
+                let url = if url.contains('?') { url.to_owned() } else { format!("{url}?mode=rwc") };
+                // One writer, so that writers queue here and not on the file's lock.
+                (sqlite_pool(&url, 1).await?, sqlite_pool(&url, 4).await?)
+            }
+            Backend::Postgres => {
+                let pool = AnyPoolOptions::new().max_connections(16).connect(url).await?;
+                (pool.clone(), pool)
+            }
+        };
+        migrations(backend).run(&write).await?;
+        let store = Self { backend, write, read, instance: instance.into(), stirred: watch::Sender::new(0), metrics };
+        sqlx::query("UPDATE jobs SET lease_owner = NULL, lease_until = 0 WHERE lease_owner = $1")
+            .bind(instance.to_owned())
+            .execute(&store.write)
+            .await?;
+        Ok(store)
+    }
+
+    /// Changes whenever there may be new work.
+    #[must_use]
+    pub fn stirred(&self) -> watch::Receiver<u64> {
+        self.stirred.subscribe()
+    }
+
+    fn stir(&self) {
+        self.stirred.send_modify(|n| *n += 1);
+    }
+
+    /// The metrics that this store counts into.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ping(&self) -> Result<(), Error> {
+        sqlx::query("SELECT 1").execute(&self.read).await?;
+        Ok(())
+    }
+
+    /// Closes all connections, after what is under way.
+    pub async fn close(&self) {
+        self.write.close().await;
+        self.read.close().await;
+    }
+
+    async fn begin(&self) -> Result<Tx, Error> {
+        Ok(match self.backend {
+            Backend::Sqlite => self.write.begin_with("BEGIN IMMEDIATE").await?,
+            Backend::Postgres => self.write.begin().await?,
+        })
+    }
+}
+
+async fn sqlite_pool(url: &str, connections: u32) -> Result<AnyPool, Error> {
+    let pool = AnyPoolOptions::new().max_connections(connections).after_connect(|connection, _| {
+        Box::pin(async move {
+            // FULL: what is committed survives a power cut, as the outbox needs.
+            connection.execute("PRAGMA journal_mode = WAL").await?;
+            connection.execute("PRAGMA synchronous = FULL").await?;
+            connection.execute("PRAGMA busy_timeout = 10000").await?;
+            Ok(())
+        })
+    });
+    Ok(pool.connect(url).await?)
+}
+
+fn migrations(backend: Backend) -> Migrator {
+    let initial = match backend {
+        Backend::Sqlite => include_str!("../../migrations/sqlite/0001_initial.sql"),
+        Backend::Postgres => include_str!("../../migrations/postgres/0001_initial.sql"),
+    };
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        "initial".into(),
+        MigrationType::Simple,
+        initial.into_sql_str(),
+        false,
+    )])
+}

@@ -1,0 +1,547 @@
+//! The outbox: nonces, transactions and everything that was ever signed for them.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address, B256, Bytes};
+
+use super::jobs::shift_in;
+use super::row::{Columns, int};
+use super::{Store, Tx};
+use crate::clock::now_ms;
+use crate::error::Error;
+use crate::state::State;
+
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Posts an answer.
+    Fulfil,
+    /// Uses up a nonce and does nothing.
+    Noop,
+}
+
+impl Purpose {
+    /// Name in the database and the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Fulfil => "fulfil",
+            Purpose::Noop => "noop",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, Error> {
+        match text {
+            "fulfil" => Ok(Purpose::Fulfil),
+            "noop" => Ok(Purpose::Noop),
+            other => Err(Error::corrupt(format!("purpose is {other:?}"))),
+        }
+    }
+}
+
+/// State of a nonce's transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TxState {
+    /// Stored, and perhaps broadcast.
+    Pending,
+    /// One of its hashes is in a block.
+    Mined,
+    /// That block is deep enough.
+    Confirmed,
+    /// The nonce was used by a transaction that is not ours.
+    Lost,
+}
+
+impl TxState {
+    /// Name in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TxState::Pending => "pending",
+            TxState::Mined => "mined",
+            TxState::Confirmed => "confirmed",
+            TxState::Lost => "lost",
+        }
+    }
+}
+
+/// A signed transaction, before it is stored.
+#[derive(Debug, Clone)]
+pub struct NewAttempt {
+    /// Hash.
+    pub hash: B256,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Signed bytes.
+    pub raw: Bytes,
+    /// Most that is paid per gas, in wei.
+    pub max_fee: u128,
+    /// Tip per gas, in wei.
+    pub priority_fee: u128,
+}
+
+/// A signed transaction as it is stored.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// What was signed.
+    pub signed: NewAttempt,
+    /// When it was signed, milliseconds.
+    pub created_at: i64,
+    /// When it was last broadcast, milliseconds.
+    pub sent_at: Option<i64>,
+}
+
+/// A pending transaction with all its attempts.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Nonce.
+    pub nonce: u64,
+    /// The job that it is for.
+    pub job: Option<B256>,
+    /// State of that job, and since when.
+    pub job_state: Option<(State, i64)>,
+    /// What fulfilled that job, if anything.
+    pub fulfilled_tx: Option<B256>,
+    /// What it is for now.
+    pub purpose: Purpose,
+    /// Contract.
+    pub target: Address,
+    /// Calldata.
+    pub data: Bytes,
+    /// Gas limit.
+    pub gas_limit: u64,
+    /// Everything signed for this nonce, oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// What a receipt said.
+#[derive(Debug, Clone, Copy)]
+pub struct Mined {
+    /// Transaction.
+    pub hash: B256,
+    /// Block number.
+    pub block: u64,
+    /// Block hash.
+    pub block_hash: B256,
+    /// Whether it succeeded.
+    pub succeeded: bool,
+    /// Gas used.
+    pub gas_used: u64,
+    /// Price paid per gas, in wei.
+    pub gas_price: u128,
+}
+
+/// What a new transaction does.
+#[derive(Debug, Clone)]
+pub struct NewTransaction {
+    /// The job that it is for.
+    pub job: Option<B256>,
+    /// Contract.
+    pub target: Address,
+    /// Calldata.
+    pub data: Bytes,
+    /// Gas limit.
+    pub gas_limit: u64,
+}
+
+/// Whose nonces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    /// Chain id.
+    pub chain: u64,
+    /// Address.
+    pub sender: Address,
+}
+
+impl Store {
+    /// Next free nonce, if any was ever reserved.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn next_nonce(&self, account: Account) -> Result<Option<u64>, Error> {
+        sqlx::query("SELECT next FROM nonces WHERE chain = $1 AND sender = $2")
+            .bind(int(account.chain))
+            .bind(account.sender.to_vec())
+            .fetch_optional(&self.read)
+            .await?
+            .map(|row| row.u64("next"))
+            .transpose()
+    }
+
+    /// The next free nonce is at least `next`: what the chain has counted is never reserved again.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn raise_nonce(&self, account: Account, next: u64) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO nonces (chain, sender, next) VALUES ($1, $2, $3) \
+             ON CONFLICT (chain, sender) DO UPDATE SET next = $3 WHERE nonces.next < $3",
+        )
+        .bind(int(account.chain))
+        .bind(account.sender.to_vec())
+        .bind(int(next))
+        .execute(&self.write)
+        .await?;
+        Ok(())
+    }
+
+    /// Reserves `nonce`, stores the signed transaction and moves its job from `quorum` to `submitting`: all or nothing.
+    /// Only after this may it be broadcast.
+    ///
+    /// # Errors
+    /// [`Error::NonceTaken`] if the nonce is not the next one, [`Error::Moved`] if the job is not at `quorum`.
+    pub async fn reserve(
+        &self,
+        account: Account,
+        nonce: u64,
+        new: &NewTransaction,
+        attempt: &NewAttempt,
+    ) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        let taken = sqlx::query("UPDATE nonces SET next = next + 1 WHERE chain = $1 AND sender = $2 AND next = $3")
+            .bind(int(account.chain))
+            .bind(account.sender.to_vec())
+            .bind(int(nonce))
+            .execute(&mut *tx)
+            .await?;
+        if taken.rows_affected() != 1 {
+            return Err(Error::NonceTaken(nonce));
+        }
+        insert_transaction(&mut tx, account, nonce, new, attempt.purpose).await?;
+        insert_attempt(&mut tx, account, nonce, attempt).await?;
+        if let Some(job) = new.job {
+            let detail = format!("nonce {nonce}, transaction {}", attempt.hash);
+            if !shift_in(&mut tx, job, State::Quorum, State::Submitting, "", &detail).await? {
+                return Err(Error::Moved(job));
+            }
+        }
+        tx.commit().await?;
+        if new.job.is_some() {
+            self.metrics.transition(State::Submitting, 1);
+        }
+        Ok(())
+    }
+
+    /// Closes a gap: stores a no-op for a reserved nonce that no row holds.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn fill_gap(
+        &self,
+        account: Account,
+        nonce: u64,
+        attempt: &NewAttempt,
+        gas_limit: u64,
+    ) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        let new = NewTransaction { job: None, target: account.sender, data: Bytes::new(), gas_limit };
+        insert_transaction(&mut tx, account, nonce, &new, Purpose::Noop).await?;
+        insert_attempt(&mut tx, account, nonce, attempt).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Stores one more signed transaction for a nonce. If it turns the nonce into a no-op, a job that waits for it goes
+    /// back to `quorum`, with `detail`, to be tried again not before `retry_at`.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn add_attempt(
+        &self,
+        account: Account,
+        nonce: u64,
+        attempt: &NewAttempt,
+        detail: &str,
+        retry_at: i64,
+    ) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        insert_attempt(&mut tx, account, nonce, attempt).await?;
+        sqlx::query("UPDATE transactions SET purpose = $1 WHERE chain = $2 AND sender = $3 AND nonce = $4")
+            .bind(attempt.purpose.as_str())
+            .bind(int(account.chain))
+            .bind(account.sender.to_vec())
+            .bind(int(nonce))
+            .execute(&mut *tx)
+            .await?;
+        if attempt.purpose == Purpose::Noop {
+            back_to_quorum(&mut tx, account, nonce, detail, retry_at).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// A hash was broadcast, or the node has it already.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn sent(&self, hash: B256) -> Result<(), Error> {
+        sqlx::query("UPDATE attempts SET sent_at = $1, error = NULL WHERE hash = $2")
+            .bind(now_ms())
+            .bind(hash.to_vec())
+            .execute(&self.write)
+            .await?;
+        Ok(())
+    }
+
+    /// A hash was not taken by the node.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn not_sent(&self, hash: B256, error: &str) -> Result<(), Error> {
+        sqlx::query("UPDATE attempts SET error = $1 WHERE hash = $2")
+            .bind(error.to_owned())
+            .bind(hash.to_vec())
+            .execute(&self.write)
+            .await?;
+        Ok(())
+    }
+
+    /// One of a nonce's hashes is in a block. If it failed there, its job goes back to `quorum`, not before `retry_at`.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn mined(&self, account: Account, nonce: u64, mined: &Mined, retry_at: i64) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "UPDATE transactions SET state = 'mined', mined_hash = $1, mined_block = $2, mined_block_hash = $3, \
+             succeeded = $4, gas_used = $5, gas_price = $6 \
+             WHERE chain = $7 AND sender = $8 AND nonce = $9 AND state = 'pending'",
+        )
+        .bind(mined.hash.to_vec())
+        .bind(int(mined.block))
+        .bind(mined.block_hash.to_vec())
+        .bind(i64::from(mined.succeeded))
+        .bind(int(mined.gas_used))
+        .bind(mined.gas_price.to_string())
+        .bind(int(account.chain))
+        .bind(account.sender.to_vec())
+        .bind(int(nonce))
+        .execute(&mut *tx)
+        .await?;
+        if !mined.succeeded {
+            let detail = format!("transaction {} was reverted", mined.hash);
+            back_to_quorum(&mut tx, account, nonce, &detail, retry_at).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The nonce was used by a transaction that is not ours; its job goes back to `quorum`.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn lost(&self, account: Account, nonce: u64) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "UPDATE transactions SET state = 'lost' WHERE chain = $1 AND sender = $2 AND nonce = $3 AND state = 'pending'",
+        )
+        .bind(int(account.chain))
+        .bind(account.sender.to_vec())
+        .bind(int(nonce))
+        .execute(&mut *tx)
+        .await?;
+        back_to_quorum(&mut tx, account, nonce, "its nonce was used by somebody else", now_ms()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Confirms what is deep enough, and puts back to pending what is no longer where its receipt said.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn confirm(&self, account: Account, depth: u64) -> Result<(), Error> {
+        const DEEP: &str = "chain = $1 AND sender = $2 AND state = 'mined' AND mined_block + $3 <= \
+             (SELECT number FROM cursors WHERE cursors.chain = $1)";
+        // A block that we no longer keep is finalized, and was compared while we kept it.
+        const ELSEWHERE: &str = " AND EXISTS (SELECT 1 FROM blocks b WHERE b.chain = $1 \
+             AND b.number = transactions.mined_block AND b.hash <> transactions.mined_block_hash)";
+        for sql in [
+            [
+                "UPDATE transactions SET state = 'pending', mined_hash = NULL, mined_block = NULL, \
+                 mined_block_hash = NULL, succeeded = NULL, gas_used = NULL, gas_price = NULL WHERE ",
+                DEEP,
+                ELSEWHERE,
+            ]
+            .concat(),
+            ["UPDATE transactions SET state = 'confirmed' WHERE ", DEEP].concat(),
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(int(account.chain))
+                .bind(account.sender.to_vec())
+                .bind(int(depth))
+                .execute(&self.write)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The nonce under which a job is on its way: pending, or in a block and successful.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn under_way(&self, job: B256) -> Result<Option<u64>, Error> {
+        sqlx::query(
+            "SELECT nonce FROM transactions WHERE job = $1 AND purpose = 'fulfil' \
+             AND (state = 'pending' OR (state IN ('mined', 'confirmed') AND succeeded = 1)) ORDER BY nonce LIMIT 1",
+        )
+        .bind(job.to_vec())
+        .fetch_optional(&self.read)
+        .await?
+        .map(|row| row.u64("nonce"))
+        .transpose()
+    }
+
+    /// Number of pending transactions.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn pending_count(&self, account: Account) -> Result<u64, Error> {
+        sqlx::query("SELECT COUNT(*) AS n FROM transactions WHERE chain = $1 AND sender = $2 AND state = 'pending'")
+            .bind(int(account.chain))
+            .bind(account.sender.to_vec())
+            .fetch_one(&self.read)
+            .await?
+            .u64("n")
+    }
+
+    /// All nonces from `first` on that have a row.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn nonces_from(&self, account: Account, first: u64) -> Result<Vec<u64>, Error> {
+        sqlx::query("SELECT nonce FROM transactions WHERE chain = $1 AND sender = $2 AND nonce >= $3 ORDER BY nonce")
+            .bind(int(account.chain))
+            .bind(account.sender.to_vec())
+            .bind(int(first))
+            .fetch_all(&self.read)
+            .await?
+            .iter()
+            .map(|row| row.u64("nonce"))
+            .collect()
+    }
+
+    /// All pending transactions with their attempts, by nonce.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn pending(&self, account: Account) -> Result<Vec<Outgoing>, Error> {
+        let rows = sqlx::query(
+            "SELECT t.nonce, t.job, t.purpose, t.target, t.data, t.gas_limit, j.state AS job_state, j.since AS job_since, \
+             j.fulfilled_tx FROM transactions t LEFT JOIN jobs j ON j.id = t.job \
+             WHERE t.chain = $1 AND t.sender = $2 AND t.state = 'pending' ORDER BY t.nonce",
+        )
+        .bind(int(account.chain))
+        .bind(account.sender.to_vec())
+        .fetch_all(&self.read)
+        .await?;
+        let mut pending = BTreeMap::new();
+        for row in rows {
+            let job_state = match (row.text_opt("job_state")?, row.i64_opt("job_since")?) {
+                (Some(state), Some(since)) => {
+                    Some((State::parse(&state).ok_or_else(|| Error::corrupt("job state"))?, since))
+                }
+                _ => None,
+            };
+            let outgoing = Outgoing {
+                nonce: row.u64("nonce")?,
+                job: row.hash_opt("job")?,
+                job_state,
+                fulfilled_tx: row.hash_opt("fulfilled_tx")?,
+                purpose: Purpose::parse(&row.text("purpose")?)?,
+                target: row.address("target")?,
+                data: row.blob("data")?.into(),
+                gas_limit: row.u64("gas_limit")?,
+                attempts: Vec::new(),
+            };
+            pending.insert(outgoing.nonce, outgoing);
+        }
+        let rows = sqlx::query(
+            "SELECT a.nonce, a.hash, a.purpose, a.raw, a.max_fee, a.priority_fee, a.created_at, a.sent_at FROM attempts a \
+             JOIN transactions t ON t.chain = a.chain AND t.sender = a.sender AND t.nonce = a.nonce \
+             WHERE t.chain = $1 AND t.sender = $2 AND t.state = 'pending' ORDER BY a.created_at",
+        )
+        .bind(int(account.chain))
+        .bind(account.sender.to_vec())
+        .fetch_all(&self.read)
+        .await?;
+        for row in rows {
+            let attempt = Attempt {
+                signed: NewAttempt {
+                    hash: row.hash("hash")?,
+                    purpose: Purpose::parse(&row.text("purpose")?)?,
+                    raw: row.blob("raw")?.into(),
+                    max_fee: row.u128("max_fee")?,
+                    priority_fee: row.u128("priority_fee")?,
+                },
+                created_at: row.i64("created_at")?,
+                sent_at: row.i64_opt("sent_at")?,
+            };
+            if let Some(outgoing) = pending.get_mut(&row.u64("nonce")?) {
+                outgoing.attempts.push(attempt);
+            }
+        }
+        Ok(pending.into_values().collect())
+    }
+}
+
+async fn insert_transaction(
+    tx: &mut Tx,
+    account: Account,
+    nonce: u64,
+    new: &NewTransaction,
+    purpose: Purpose,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO transactions (chain, sender, nonce, job, purpose, state, target, data, gas_limit, created_at) \
+         VALUES ($1, $2, $3, $4, $5, 'pending', $6, $7, $8, $9)",
+    )
+    .bind(int(account.chain))
+    .bind(account.sender.to_vec())
+    .bind(int(nonce))
+    .bind(new.job.map(|job| job.to_vec()))
+    .bind(purpose.as_str())
+    .bind(new.target.to_vec())
+    .bind(new.data.to_vec())
+    .bind(int(new.gas_limit))
+    .bind(now_ms())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn insert_attempt(tx: &mut Tx, account: Account, nonce: u64, attempt: &NewAttempt) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO attempts (hash, chain, sender, nonce, purpose, raw, max_fee, priority_fee, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (hash) DO NOTHING",
+    )
+    .bind(attempt.hash.to_vec())
+    .bind(int(account.chain))
+    .bind(account.sender.to_vec())
+    .bind(int(nonce))
+    .bind(attempt.purpose.as_str())
+    .bind(attempt.raw.to_vec())
+    .bind(attempt.max_fee.to_string())
+    .bind(attempt.priority_fee.to_string())
+    .bind(now_ms())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn back_to_quorum(tx: &mut Tx, account: Account, nonce: u64, detail: &str, retry_at: i64) -> Result<(), Error> {
+    let row = sqlx::query("SELECT job FROM transactions WHERE chain = $1 AND sender = $2 AND nonce = $3")
+        .bind(int(account.chain))
+        .bind(account.sender.to_vec())
+        .bind(int(nonce))
+        .fetch_optional(&mut **tx)
+        .await?;
+    let Some(job) = row.and_then(|row| row.hash_opt("job").transpose()).transpose()? else { return Ok(()) };
+    if shift_in(tx, job, State::Submitting, State::Quorum, "", detail).await? {
+        sqlx::query("UPDATE jobs SET next_attempt = $1 WHERE id = $2")
+            .bind(retry_at)
+            .bind(job.to_vec())
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}

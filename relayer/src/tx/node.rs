@@ -1,0 +1,105 @@
+//! What the transaction manager needs of a chain's node. A trait, so that tests can put faults between.
+
+use std::fmt::Debug;
+
+use alloy::eips::BlockId;
+use alloy::providers::Provider;
+use alloy::rpc::types::TransactionRequest;
+use alloy_primitives::{Address, B256, Bytes, U256};
+use async_trait::async_trait;
+use kms_chain::rpc::{Chain, RpcError};
+
+use super::fees::Fees;
+use crate::store::Mined;
+
+/// A node did not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct NodeError {
+    /// What it said.
+    pub message: String,
+    /// Revert data, if the call was executed and reverted.
+    pub revert: Option<Bytes>,
+}
+
+impl NodeError {
+    /// An error with that sentence.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), revert: None }
+    }
+}
+
+impl From<RpcError> for NodeError {
+    fn from(error: RpcError) -> Self {
+        match error {
+            RpcError::Answer { message, data, .. } => {
+                // A revert without data is a revert all the same.
+                let revert = data.or_else(|| message.to_lowercase().contains("revert").then(Bytes::new));
+                NodeError { message, revert }
+            }
+            other => NodeError::new(other.to_string()),
+        }
+    }
+}
+
+/// A node of one chain.
+#[async_trait]
+pub trait Node: Send + Sync + Debug {
+    /// Number of transactions of `account` at the head, at a block, or with what waits in the pool.
+    async fn transaction_count(&self, account: Address, at: BlockId) -> Result<u64, NodeError>;
+    /// Number of the head.
+    async fn head(&self) -> Result<u64, NodeError>;
+    /// Fees of today.
+    async fn fees(&self) -> Result<Fees, NodeError>;
+    /// Executes a call, and says how much gas it takes.
+    async fn estimate(&self, from: Address, to: Address, data: Bytes) -> Result<u64, NodeError>;
+    /// Broadcasts a signed transaction.
+    async fn broadcast(&self, raw: &Bytes) -> Result<(), NodeError>;
+    /// Where a transaction was mined, if it was.
+    async fn receipt(&self, hash: B256) -> Result<Option<Mined>, NodeError>;
+    /// Balance in wei.
+    async fn balance(&self, account: Address) -> Result<U256, NodeError>;
+}
+
+#[async_trait]
+impl Node for Chain {
+    async fn transaction_count(&self, account: Address, at: BlockId) -> Result<u64, NodeError> {
+        Ok(Chain::transaction_count(self, account, at).await?)
+    }
+
+    async fn head(&self) -> Result<u64, NodeError> {
+        Ok(self.heights().await?.latest.number)
+    }
+
+    async fn fees(&self) -> Result<Fees, NodeError> {
+        let fees = Chain::fees(self).await?;
+        Ok(Fees { max_fee: fees.max_fee_per_gas, priority_fee: fees.max_priority_fee_per_gas })
+    }
+
+    async fn estimate(&self, from: Address, to: Address, data: Bytes) -> Result<u64, NodeError> {
+        Ok(self.estimate_gas(&TransactionRequest::default().from(from).to(to).input(data.into())).await?)
+    }
+
+    async fn broadcast(&self, raw: &Bytes) -> Result<(), NodeError> {
+        self.send_raw(raw).await?;
+        Ok(())
+    }
+
+    async fn receipt(&self, hash: B256) -> Result<Option<Mined>, NodeError> {
+        let Some(receipt) = Chain::receipt(self, hash).await? else { return Ok(None) };
+        let (Some(block), Some(block_hash)) = (receipt.block_number, receipt.block_hash) else { return Ok(None) };
+        Ok(Some(Mined {
+            hash,
+            block,
+            block_hash,
+            succeeded: receipt.status(),
+            gas_used: receipt.gas_used,
+            gas_price: receipt.effective_gas_price,
+        }))
+    }
+
+    async fn balance(&self, account: Address) -> Result<U256, NodeError> {
+        Ok(self.run(|provider| async move { provider.get_balance(account).await }).await?)
+    }
+}

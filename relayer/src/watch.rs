@@ -1,0 +1,131 @@
+//! From the chain into the database: reads the gateway's logs and implements the follower's sink on the store.
+
+use alloy::sol_types::SolEventInterface;
+use alloy_primitives::{Address, B256, Bytes};
+use kms_chain::abi::DecryptionGateway::DecryptionGatewayEvents as Events;
+use kms_chain::follower::{BlockRef, Log, Sink, SinkError, Step};
+use kms_chain::request::{Request, request_id};
+
+use crate::job::{ChainEvent, Located};
+use crate::store::{Applied, ChainRules, Quarantined, Store};
+
+/// The follower's sink for one chain.
+#[derive(Debug, Clone)]
+pub struct ChainSink {
+    store: Store,
+    gateway: Address,
+    rules: ChainRules,
+}
+
+/// How long a relayer that follows a chain keeps others of the same database from it.
+const LEAD_MS: i64 = 30_000;
+
+impl ChainSink {
+    /// A sink for the gateway's logs.
+    #[must_use]
+    pub fn new(store: Store, gateway: Address, rules: ChainRules) -> Self {
+        Self { store, gateway, rules }
+    }
+
+    fn read(&self, step: Step) -> Applied {
+        let mut applied = Applied {
+            orphaned: step.orphaned,
+            blocks: Vec::with_capacity(step.blocks.len()),
+            events: Vec::new(),
+            quarantined: Vec::new(),
+            latest: step.latest,
+            safe: step.safe,
+            finalized: step.finalized,
+        };
+        for (block, logs) in step.blocks {
+            applied.blocks.push(block);
+            for (position, log) in logs.iter().enumerate() {
+                if log.address() != self.gateway {
+                    continue;
+                }
+                match decode(self.rules.chain, self.gateway, log) {
+                    Ok(Some((job, event))) => applied.events.push(Located {
+                        block: block.number,
+                        block_hash: block.hash,
+                        log_index: log.log_index.unwrap_or(position as u64),
+                        tx: log.transaction_hash.unwrap_or_default(),
+                        job,
+                        event,
+                    }),
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::error!(
+                            chain = self.rules.chain, block = block.number, %error,
+                            "a log of the gateway can't be read; it is kept in quarantine"
+                        );
+                        applied.quarantined.push(quarantined(&block, position, log, error));
+                    }
+                }
+            }
+        }
+        applied
+    }
+}
+
+fn quarantined(block: &BlockRef, position: usize, log: &Log, error: String) -> Quarantined {
+    Quarantined {
+        block: block.number,
+        block_hash: block.hash,
+        log_index: log.log_index.unwrap_or(position as u64),
+        tx: log.transaction_hash.unwrap_or_default(),
+        address: log.address(),
+        topics: Bytes::from(log.topics().iter().flat_map(|topic| topic.0).collect::<Vec<u8>>()),
+        data: log.inner.data.data.clone(),
+        error,
+    }
+}
+
+/// Reads one log of the gateway. `None`: an event that is none of ours.
+fn decode(chain: u64, gateway: Address, log: &Log) -> Result<Option<(B256, ChainEvent)>, String> {
+    let event = Events::decode_raw_log(log.topics(), &log.inner.data.data).map_err(|e| e.to_string())?;
+    Ok(Some(match event {
+        Events::DecryptionRequested(e) => {
+            let request = Request::from(e.request);
+            let id = request_id(chain, gateway, &request);
+            // The id is the hash of the content; whoever says otherwise is not the gateway that we know.
+            if id != e.requestId {
+                return Err(format!("request {} has the content of {id}", e.requestId));
+            }
+            (id, ChainEvent::Requested { request: request.into(), fee: e.fee })
+        }
+        Events::DeadlineShortened(e) => (e.requestId, ChainEvent::DeadlineShortened { deadline: e.deadline }),
+        Events::FeeAdded(e) => (e.requestId, ChainEvent::FeeAdded { total: e.total }),
+        Events::DecryptionFulfilled(e) => (
+            e.requestId,
+            ChainEvent::Fulfilled { cleartexts: e.cleartexts, signers: e.signerBitmap, fulfiller: e.fulfiller },
+        ),
+        Events::CallbackDelivered(e) => (e.requestId, ChainEvent::CallbackDelivered),
+        Events::CallbackFailed(e) => (e.requestId, ChainEvent::CallbackFailed),
+        Events::DecryptionExpired(e) => (e.requestId, ChainEvent::Expired),
+        _ => return Ok(None),
+    }))
+}
+
+impl Sink for ChainSink {
+    async fn tail(&self) -> Result<Vec<BlockRef>, SinkError> {
+        self.lead().await?;
+        Ok(self.store.tail(self.rules.chain).await?)
+    }
+
+    async fn apply(&self, step: Step) -> Result<(), SinkError> {
+        self.lead().await?;
+        Ok(self.store.apply(&self.rules, &self.read(step)).await?)
+    }
+}
+
+impl ChainSink {
+    /// Only one relayer of a database follows a chain. An error makes the follower read the tail again, so that whoever
+    /// takes over starts from what the other one has stored.
+    async fn lead(&self) -> Result<(), SinkError> {
+        if self.store.lead(&format!("watch:{}", self.rules.chain), LEAD_MS).await? {
+            Ok(())
+        } else {
+            Err("another relayer of this database follows this chain".into())
+        }
+    }
+}

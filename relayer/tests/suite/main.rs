@@ -1,0 +1,8 @@
+//! Tests of the relayer's parts together: store, state machine, transaction manager on a real anvil, pipeline, HTTP API.
+
+mod api;
+mod model;
+mod outbox;
+mod pipeline;
+mod store;
+mod support;

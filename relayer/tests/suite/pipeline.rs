@@ -1,0 +1,242 @@
+//! The pipeline with scripted parties and a scripted node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::sol_types::SolError;
+use kms_chain::abi::DecryptionGateway;
+use kms_relayer::dispatch::{DispatchRules, Said};
+use kms_relayer::job::ChainEvent;
+use kms_relayer::pipeline::{Destination, Pipeline, PipelineRules, Ranks};
+use kms_relayer::state::State;
+use kms_relayer::store::{NewPull, Store};
+use kms_relayer::tx::{NodeError, TxManager};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    CHAIN, CONTEXT, FakeChain, FakeNode, GATEWAY, Scripted, TempStore, answer, cleartexts, fulfilled, handle, open,
+    request, rules, signer, store, tx_rules,
+};
+
+fn pipeline(store: &Store, parties: &Arc<Scripted>, node: &Arc<FakeNode>) -> Arc<Pipeline> {
+    let manager = TxManager::new(store.clone(), node.clone(), signer(), CHAIN, tx_rules());
+    let destination = Destination { gateway: GATEWAY, manager: Arc::new(manager) };
+    let rules = PipelineRules {
+        concurrency: 8,
+        lease: Duration::from_secs(60),
+        dispatch: DispatchRules {
+            patience: Duration::from_secs(5),
+            tail: Duration::from_millis(20),
+            longest_pause: Duration::from_millis(100),
+        },
+        ranks: Ranks::default(),
+        tick: Duration::from_millis(20),
+    };
+    Pipeline::new(store.clone(), parties.clone(), BTreeMap::from([(CHAIN, destination)]), rules)
+}
+
+async fn pull(store: &Store) -> B256 {
+    let pull = NewPull { chain: CHAIN, handles: vec![handle(1)], extra_data: Bytes::new(), deadline: 9_999_999_999 };
+    store.submit_pull(pull, 10).await.unwrap().unwrap().id
+}
+
+/// Runs the pipeline until the job is in one of these states.
+async fn until(store: &Store, pipeline: Arc<Pipeline>, job: B256, wanted: &[State]) -> State {
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(pipeline.run(cancel.clone()));
+    let state = loop {
+        let state = store.job(job).await.unwrap().unwrap().state;
+        if wanted.contains(&state) {
+            break state;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    cancel.cancel();
+    running.await.unwrap();
+    state
+}
+
+fn not_yet() -> Said {
+    Said::NotYet { why: "not-final: wait".into(), retry_after_ms: 10 }
+}
+
+fn says(party: u32) -> Said {
+    Said::Answer(answer(party, 7))
+}
+
+#[tokio::test]
+async fn a_pull_is_answered_by_a_quorum_with_receipts() {
+    let TempStore { store, .. } = store().await;
+    let job = pull(&store).await;
+    let parties = Scripted::honest();
+    until(&store, pipeline(&store, &parties, &Arc::default()), job, &[State::Done]).await;
+    let view = store.view(job).await.unwrap().unwrap();
+    assert_eq!(view.job.cleartexts, Some(cleartexts(7)));
+    assert_eq!(view.answers.len(), 4, "the tail brings the late ones");
+    let stages: Vec<&str> = view.timeline.iter().map(|row| row.state.as_str()).collect();
+    assert_eq!(stages, ["final", "dispatched", "quorum", "done"]);
+    assert_eq!(view.job.mpc_micros, Some(3_000), "the median");
+}
+
+#[tokio::test]
+async fn parties_that_are_not_ready_down_or_lying_are_asked_again_until_there_is_a_quorum() {
+    let TempStore { store, .. } = store().await;
+    let job = pull(&store).await;
+    let parties = Scripted::new(vec![
+        vec![not_yet(), not_yet(), says(1)],
+        vec![Said::Unreachable("connection refused".into()), says(2)],
+        vec![Said::Invalid("signed by somebody else".into())],
+        vec![not_yet(), says(4)],
+    ]);
+    until(&store, pipeline(&store, &parties, &Arc::default()), job, &[State::Done]).await;
+    assert!(parties.times_asked(1) >= 3);
+    let view = store.view(job).await.unwrap().unwrap();
+    let statuses: Vec<&str> = view.parties.iter().map(|row| row.status.as_str()).collect();
+    assert_eq!(statuses, ["answered", "answered", "invalid", "answered"]);
+}
+
+#[tokio::test]
+async fn a_refusal_by_too_many_ends_it_with_their_reason_and_by_few_does_not() {
+    let TempStore { store, .. } = store().await;
+    let refuse = || Said::Refused { reason: "not-permitted".into(), why: "handle 0".into() };
+    let job = pull(&store).await;
+    let parties = Scripted::new(vec![vec![refuse()], vec![says(2)], vec![says(3)], vec![not_yet(), says(4)]]);
+    until(&store, pipeline(&store, &parties, &Arc::default()), job, &[State::Done]).await;
+    assert_eq!(parties.times_asked(1), 1, "a refusal is final");
+
+    let other = NewPull { chain: CHAIN, handles: vec![handle(2)], extra_data: Bytes::new(), deadline: 9_999_999_999 };
+    let job = store.submit_pull(other, 10).await.unwrap().unwrap().id;
+    let parties = Scripted::new(vec![vec![refuse()], vec![refuse()], vec![says(3)], vec![says(4)]]);
+    until(&store, pipeline(&store, &parties, &Arc::default()), job, &[State::Refused]).await;
+    let job = store.job(job).await.unwrap().unwrap();
+    assert_eq!(job.reason.as_deref(), Some("not-permitted"));
+    assert!(job.detail.unwrap().contains("2 parties refuse"));
+}
+
+#[tokio::test]
+async fn the_epoch_that_the_parties_hold_is_asked_for_and_remembered() {
+    let TempStore { store, .. } = store().await;
+    let job = pull(&store).await;
+    let (live, bogus) = (B256::repeat_byte(0xe1), B256::repeat_byte(0xbb));
+    let other = |epoch| Said::EpochNotLive(vec![epoch, epoch]);
+    let parties = Scripted::new(vec![
+        vec![other(live), says(1)],
+        vec![other(live), says(2)],
+        vec![other(bogus), says(3)],
+        vec![not_yet(), says(4)],
+    ]);
+    until(&store, pipeline(&store, &parties, &Arc::default()), job, &[State::Done]).await;
+    assert_eq!(store.last_epoch(CHAIN).await.unwrap(), Some(live), "one party alone does not choose the epoch");
+    let asked = parties.asked.lock().unwrap().clone();
+    assert_eq!(asked[0].1, B256::ZERO);
+    assert!(asked.iter().any(|(_, epoch)| *epoch == live));
+}
+
+async fn on_chain(store: &Store, context: B256) -> (FakeChain, B256) {
+    let (_, mut asked) = request(0, 0, 9_000);
+    asked.context_id = context;
+    let id = kms_chain::request::request_id(CHAIN, GATEWAY, &asked.clone().into());
+    let mut chain = FakeChain::new();
+    chain.mine(1, vec![(id, ChainEvent::Requested { request: asked, fee: U256::from(3) })]);
+    store.apply(&rules(1), &chain.step(Vec::new(), 0)).await.unwrap();
+    (chain, id)
+}
+
+#[tokio::test]
+async fn a_gateway_request_is_posted_once_even_if_the_relayer_is_killed_at_every_step() {
+    let mut temp = store().await;
+    let (mut chain, id) = on_chain(&temp.store, CONTEXT).await;
+    let node = Arc::new(FakeNode::default());
+    for stop in [State::Dispatched, State::Quorum, State::Submitting] {
+        // A worker gets as far as `stop`, and is killed.
+        let store = &temp.store;
+        match stop {
+            State::Dispatched => {
+                store.claim(1, 60_000).await.unwrap();
+                store.shift(id, State::Final, State::Dispatched, "", "").await.unwrap();
+            }
+            State::Quorum => {
+                let parties = Scripted::honest();
+                let report = |party| kms_relayer::store::Report {
+                    party,
+                    status: kms_relayer::store::PartyStatus::Answered,
+                    detail: String::new(),
+                    retry_at: 0,
+                    answer: Some(answer(party, 7)),
+                };
+                store.claim(1, 60_000).await.unwrap();
+                store.record(id, &[report(1), report(2), report(3)], 3).await.unwrap();
+                assert_eq!(parties.times_asked(1), 0);
+            }
+            _ => {
+                until(store, pipeline(store, &Scripted::honest(), &node), id, &[State::Submitting]).await;
+            }
+        }
+        temp.store.close().await;
+        temp.store = open(temp.dir.path(), "test").await;
+        assert_eq!(temp.store.job(id).await.unwrap().unwrap().state, stop);
+    }
+    assert_eq!(node.state.lock().unwrap().sent.len(), 1);
+    chain.mine(1, vec![(id, fulfilled()), (id, ChainEvent::CallbackDelivered)]);
+    chain.mine(1, Vec::new());
+    temp.store.apply(&rules(1), &chain.step(Vec::new(), 2)).await.unwrap();
+    let job = temp.store.job(id).await.unwrap().unwrap();
+    assert_eq!((job.state, job.callback.as_deref(), job.fee), (State::Done, Some("delivered"), U256::from(3)));
+}
+
+#[tokio::test]
+async fn a_request_for_other_parties_is_refused_with_a_reason() {
+    let TempStore { store, .. } = store().await;
+    let (_, id) = on_chain(&store, B256::repeat_byte(0xdd)).await;
+    let parties = Scripted::honest();
+    until(&store, pipeline(&store, &parties, &Arc::default()), id, &[State::Refused]).await;
+    assert_eq!(store.job(id).await.unwrap().unwrap().reason.as_deref(), Some("context"));
+    assert_eq!(parties.times_asked(1), 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_the_gateway_would_not_take_costs_nothing_and_says_why() {
+    let TempStore { store, .. } = store().await;
+    let (mut chain, id) = on_chain(&store, CONTEXT).await;
+    let node = Arc::new(FakeNode::default());
+    let already = DecryptionGateway::AlreadyFulfilled { requestId: id };
+    let revert = Some(Bytes::from(already.abi_encode()));
+    node.state.lock().unwrap().estimate = Some(NodeError { message: "execution reverted".into(), revert });
+    let pipeline = pipeline(&store, &Scripted::honest(), &node);
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(pipeline.run(cancel.clone()));
+    let detail = loop {
+        let job = store.job(id).await.unwrap().unwrap();
+        if job.reason.as_deref() == Some("would-revert") {
+            break job.detail.unwrap_or_default();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    cancel.cancel();
+    running.await.unwrap();
+    assert!(detail.contains("AlreadyFulfilled"), "{detail}");
+    assert!(node.state.lock().unwrap().sent.is_empty());
+    chain.mine(1, vec![(id, fulfilled())]);
+    store.apply(&rules(1), &chain.step(Vec::new(), 2)).await.unwrap();
+    assert_eq!(store.job(id).await.unwrap().unwrap().state, State::Mined);
+}
+
+#[test]
+fn ranks_are_all_different_and_spread_over_the_relayers() {
+    let known: Vec<Address> = (1..=3).map(Address::repeat_byte).collect();
+    let ranks = Ranks { known: known.clone(), slot: Duration::from_secs(1) };
+    let mut first = BTreeMap::<Address, usize>::new();
+    for n in 0..300u64 {
+        let request = B256::from(U256::from(n));
+        let mut waits: Vec<u64> = known.iter().map(|me| ranks.wait(request, *me).as_secs()).collect();
+        let leader = known.iter().find(|me| ranks.wait(request, **me).is_zero()).unwrap();
+        *first.entry(*leader).or_default() += 1;
+        waits.sort_unstable();
+        assert_eq!(waits, [0, 1, 2]);
+    }
+    assert!(first.values().all(|n| *n > 60), "{first:?}");
+    // Alone, nobody waits.
+    assert!(Ranks::default().wait(B256::ZERO, known[0]).is_zero());
+}

@@ -1,0 +1,356 @@
+//! What the tests share: stores, made-up chains, a scripted committee, a scripted node, a real anvil.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alloy::eips::BlockId;
+use alloy::primitives::{Address, B256, Bytes, FixedBytes, U256, keccak256};
+use kms_chain::follower::BlockRef;
+use kms_chain::request::{Finality, Request, request_id};
+use kms_chain::rpc::Chain;
+use kms_relayer::dispatch::{Committee, Question, Receipt, Said};
+use kms_relayer::job::{ChainEvent, GatewayRequest, Located};
+use kms_relayer::metrics::Metrics;
+use kms_relayer::store::{Applied, ChainRules, Mined, NewAnswer, Store};
+use kms_relayer::tx::{Fees, Node, NodeError, Signer, TxRules};
+use tokio::sync::mpsc;
+
+pub const CHAIN: u64 = 31_337;
+pub const GATEWAY: Address = Address::repeat_byte(0x6a);
+pub const CONTEXT: B256 = B256::repeat_byte(0xc0);
+pub const GRACE: u64 = 300;
+
+pub struct TempStore {
+    pub store: Store,
+    pub dir: tempfile::TempDir,
+}
+
+pub async fn store() -> TempStore {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let store = open(dir.path(), "test").await;
+    TempStore { store, dir }
+}
+
+/// Opens the store in a folder, or in the PostgreSQL database that `KMS_TEST_POSTGRES` names, in a schema per folder.
+pub async fn open(dir: &Path, instance: &str) -> Store {
+    let metrics = Arc::new(Metrics::default());
+    let url = match std::env::var("KMS_TEST_POSTGRES") {
+        Ok(url) => {
+            let name = dir.file_name().expect("folder").to_string_lossy().to_lowercase().replace('.', "t");
+            sqlx::any::install_default_drivers();
+            let admin = sqlx::AnyPool::connect(&url).await.expect("PostgreSQL");
+            let sql = format!("CREATE SCHEMA IF NOT EXISTS {name}");
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&admin).await.expect("schema");
+            admin.close().await;
+            format!("{url}?options=-csearch_path%3D{name}")
+        }
+        Err(_) => format!("sqlite://{}/relayer.db", dir.display()),
+    };
+    Store::open(&url, instance, metrics).await.expect("store")
+}
+
+pub fn rules(depth: u64) -> ChainRules {
+    ChainRules { chain: CHAIN, floor: Finality::Latest, depth, grace: GRACE }
+}
+
+pub fn request(nonce: u64, finality: u16, deadline: u64) -> (B256, GatewayRequest) {
+    let request = GatewayRequest {
+        requester: Address::repeat_byte(0x11),
+        nonce,
+        handles: vec![handle(1), handle(2)],
+        selector: FixedBytes([1, 2, 3, 4]),
+        gas_limit: 100_000,
+        finality,
+        deadline,
+        context_id: CONTEXT,
+    };
+    (request_id(CHAIN, GATEWAY, &Request::from(request.clone())), request)
+}
+
+pub fn handle(n: u8) -> B256 {
+    let mut raw = [n; 32];
+    raw[21] = 0xff;
+    raw[22..30].copy_from_slice(&CHAIN.to_be_bytes());
+    raw[30] = 4;
+    raw[31] = 0;
+    B256::from(raw)
+}
+
+/// A chain that exists in the test only.
+#[derive(Debug, Clone)]
+pub struct FakeChain {
+    pub blocks: Vec<(BlockRef, Vec<(B256, ChainEvent)>)>,
+    pub finalized: u64,
+    salt: u64,
+}
+
+impl FakeChain {
+    pub fn new() -> Self {
+        let genesis = BlockRef { number: 0, hash: B256::repeat_byte(1), parent: B256::ZERO, timestamp: 1_000 };
+        Self { blocks: vec![(genesis, Vec::new())], finalized: 0, salt: 0 }
+    }
+
+    pub fn head(&self) -> BlockRef {
+        self.blocks.last().expect("genesis").0
+    }
+
+    pub fn mine(&mut self, seconds: u64, events: Vec<(B256, ChainEvent)>) {
+        let head = self.head();
+        self.salt += 1;
+        let hash = keccak256([head.hash.as_slice(), &self.salt.to_be_bytes()].concat());
+        let block = BlockRef { number: head.number + 1, hash, parent: head.hash, timestamp: head.timestamp + seconds };
+        self.blocks.push((block, events));
+    }
+
+    /// Takes back the newest blocks, newest first; never what is finalized.
+    pub fn reorg(&mut self, depth: usize) -> Vec<BlockRef> {
+        let keep = (self.blocks.len() - depth.min(self.blocks.len() - 1)).max(self.finalized as usize + 1);
+        self.blocks.split_off(keep).into_iter().rev().map(|(block, _)| block).collect()
+    }
+
+    /// The step that brings a store from `from` blocks to the head.
+    pub fn step(&self, orphaned: Vec<BlockRef>, from: usize) -> Applied {
+        let mut events = Vec::new();
+        for (block, logs) in &self.blocks[from..] {
+            for (i, (job, event)) in logs.iter().enumerate() {
+                events.push(Located {
+                    block: block.number,
+                    block_hash: block.hash,
+                    log_index: i as u64,
+                    tx: keccak256(block.hash),
+                    job: *job,
+                    event: event.clone(),
+                });
+            }
+        }
+        Applied {
+            orphaned,
+            blocks: self.blocks[from..].iter().map(|(block, _)| *block).collect(),
+            events,
+            quarantined: Vec::new(),
+            latest: self.head(),
+            safe: self.finalized,
+            finalized: self.finalized,
+        }
+    }
+
+    /// All events of a job on this chain, with the heights of their blocks.
+    pub fn of(&self, job: B256) -> Vec<(u64, &ChainEvent)> {
+        self.blocks
+            .iter()
+            .flat_map(|(block, events)| {
+                events.iter().filter(|(id, _)| *id == job).map(|(_, event)| (block.number, event))
+            })
+            .collect()
+    }
+}
+
+pub fn fulfilled() -> ChainEvent {
+    ChainEvent::Fulfilled { cleartexts: cleartexts(7), signers: U256::from(7), fulfiller: Address::repeat_byte(9) }
+}
+
+pub fn cleartexts(value: u8) -> Bytes {
+    let mut words = vec![0u8; 64];
+    words[31] = value;
+    words.into()
+}
+
+pub fn answer(party: u32, value: u8) -> NewAnswer {
+    NewAnswer {
+        signer: Address::repeat_byte(party as u8),
+        cleartexts: cleartexts(value),
+        extra_data: Bytes::from(vec![3; 97]),
+        signature: [party as u8; 65],
+    }
+}
+
+/// Parties that say what they are told to: for each party a list, of which the last entry is repeated.
+#[derive(Debug, Default)]
+pub struct Scripted {
+    script: Mutex<HashMap<u32, VecDeque<Said>>>,
+    pub asked: Mutex<Vec<(u32, B256)>>,
+}
+
+impl Scripted {
+    pub fn new(script: Vec<Vec<Said>>) -> Arc<Self> {
+        let script = script.into_iter().enumerate().map(|(i, said)| (i as u32 + 1, said.into())).collect();
+        Arc::new(Self { script: Mutex::new(script), asked: Mutex::default() })
+    }
+
+    pub fn honest() -> Arc<Self> {
+        Self::new((1..=4).map(|party| vec![Said::Answer(answer(party, 7))]).collect())
+    }
+
+    pub fn set(&self, party: u32, said: Vec<Said>) {
+        self.script.lock().expect("script").insert(party, said.into());
+    }
+
+    pub fn times_asked(&self, party: u32) -> usize {
+        self.asked.lock().expect("asked").iter().filter(|(p, _)| *p == party).count()
+    }
+}
+
+#[async_trait::async_trait]
+impl Committee for Scripted {
+    fn parties(&self) -> Vec<u32> {
+        (1..=4).collect()
+    }
+    fn threshold(&self) -> usize {
+        3
+    }
+    fn faults(&self) -> usize {
+        1
+    }
+    fn context(&self) -> B256 {
+        CONTEXT
+    }
+    fn ask(&self, question: Question) -> mpsc::Receiver<(u32, Said)> {
+        let (send, receive) = mpsc::channel(8);
+        for party in question.parties {
+            self.asked.lock().expect("asked").push((party, question.epoch));
+            let mut script = self.script.lock().expect("script");
+            let lines = script.entry(party).or_default();
+            let said = if lines.len() > 1 { lines.pop_front() } else { lines.front().cloned() };
+            if let Some(said) = said {
+                send.try_send((party, said)).expect("room");
+            }
+        }
+        receive
+    }
+    async fn receipt(&self, party: u32, _: B256) -> Option<Receipt> {
+        Some(Receipt { bytes: vec![party as u8], mpc_micros: 1_000 * u64::from(party) })
+    }
+}
+
+/// A node that keeps what it is sent and mines when told to.
+#[derive(Debug, Default)]
+pub struct FakeNode {
+    pub state: Mutex<FakeNodeState>,
+}
+
+#[derive(Debug, Default)]
+pub struct FakeNodeState {
+    pub counted: u64,
+    pub sent: Vec<B256>,
+    pub receipts: HashMap<B256, Mined>,
+    pub refuse: VecDeque<String>,
+    pub estimate: Option<NodeError>,
+}
+
+#[async_trait::async_trait]
+impl Node for FakeNode {
+    async fn transaction_count(&self, _: Address, _: BlockId) -> Result<u64, NodeError> {
+        Ok(self.state.lock().expect("node").counted)
+    }
+    async fn head(&self) -> Result<u64, NodeError> {
+        Ok(100)
+    }
+    async fn fees(&self) -> Result<Fees, NodeError> {
+        Ok(Fees { max_fee: 2_000_000_000, priority_fee: 1_000_000_000 })
+    }
+    async fn estimate(&self, _: Address, _: Address, _: Bytes) -> Result<u64, NodeError> {
+        self.state.lock().expect("node").estimate.clone().map_or(Ok(100_000), Err)
+    }
+    async fn broadcast(&self, raw: &Bytes) -> Result<(), NodeError> {
+        let mut state = self.state.lock().expect("node");
+        if let Some(message) = state.refuse.pop_front() {
+            return Err(NodeError::new(message));
+        }
+        state.sent.push(keccak256(raw));
+        Ok(())
+    }
+    async fn receipt(&self, hash: B256) -> Result<Option<Mined>, NodeError> {
+        Ok(self.state.lock().expect("node").receipts.get(&hash).copied())
+    }
+    async fn balance(&self, _: Address) -> Result<U256, NodeError> {
+        Ok(U256::MAX)
+    }
+}
+
+pub fn tx_rules() -> TxRules {
+    TxRules {
+        depth: 2,
+        bump_after: Duration::ZERO,
+        rebroadcast_after: Duration::from_secs(3600),
+        max_fee: 1_000_000_000_000,
+        max_in_flight: 64,
+        low_balance: U256::ZERO,
+    }
+}
+
+/// anvil's first account.
+pub fn signer() -> Signer {
+    let key = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+    Signer::new(key.parse::<alloy::signers::local::PrivateKeySigner>().expect("key"))
+}
+
+/// A real anvil that mines only when told to.
+pub struct Anvil {
+    child: Child,
+    pub chain: Chain,
+}
+
+impl Drop for Anvil {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Anvil {
+    pub async fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("port").port();
+        let child = Command::new(anvil_path())
+            .args(["--port", &port.to_string(), "--no-mining", "--quiet", "--chain-id", &CHAIN.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("anvil starts");
+        let url = format!("http://127.0.0.1:{port}").parse().expect("url");
+        let chain = Chain::new(&[url], CHAIN).expect("chain");
+        while chain.heights().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Self { child, chain }
+    }
+
+    pub async fn rpc(&self, method: &'static str, params: serde_json::Value) -> serde_json::Value {
+        self.chain
+            .run(|provider| {
+                let params = params.clone();
+                async move {
+                    use alloy::providers::Provider;
+                    provider.client().request(method, params).await
+                }
+            })
+            .await
+            .expect(method)
+    }
+
+    pub async fn mine(&self, blocks: u64) {
+        self.rpc("anvil_mine", serde_json::json!([format!("{blocks:#x}")])).await;
+    }
+
+    pub async fn drop_transaction(&self, hash: B256) {
+        self.rpc("anvil_dropTransaction", serde_json::json!([hash])).await;
+    }
+}
+
+/// The program itself: the package's entry is a script, which would leave it running when killed.
+fn anvil_path() -> PathBuf {
+    if let Some(path) = std::env::var_os("KMS_ANVIL") {
+        return path.into();
+    }
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node_modules/@foundry-rs");
+    std::fs::read_dir(&packages)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("bin/anvil"))
+        .find(|path| path.is_file() && path.parent().and_then(Path::parent).is_some_and(|p| !p.ends_with("anvil")))
+        .expect("there is no anvil: run script/setup, or name one in KMS_ANVIL")
+}
