@@ -231,8 +231,8 @@ impl PublicKeys {
         let bytes = info.read(folder, PUBLIC_KEY)?;
         let public_key = serial::read_conformant(&bytes, limit(PUBLIC_KEY), &numbers(params).pke)
             .map_err(|source| BundleError::Format { file: PUBLIC_KEY, source })?;
-        let crs = crs::read(&info.read(folder, CRS)?, params)
-            .map_err(|source| BundleError::Format { file: CRS, source })?;
+        let crs =
+            crs::read(&info.read(folder, CRS)?, params).map_err(|source| BundleError::Format { file: CRS, source })?;
         Ok(Self { info, public_key, crs: crs.into() })
     }
 

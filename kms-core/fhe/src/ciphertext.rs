@@ -3,8 +3,8 @@
 use kms_encoding::{FheType, ParamsId};
 use tfhe::conformance::ParameterSetConformant;
 use tfhe::{
-    FheBool, FheBoolConformanceParams, FheUint, FheUint8, FheUint16, FheUint32, FheUint64, FheUint128, FheUint160,
-    FheUint256, FheUintId, SquashedNoiseFheBool, SquashedNoiseFheUint,
+    FheBool, FheBoolConformanceParams, FheUint8, FheUint16, FheUint32, FheUint64, FheUint128, FheUint160, FheUint256,
+    SquashedNoiseFheBool, SquashedNoiseFheUint,
 };
 
 use crate::params::numbers;
@@ -67,22 +67,36 @@ macro_rules! dispatch_pair {
         }
     };
 }
-/// A new value of the given type: the expression is evaluated with `$id` naming tfhe's integer type.
-macro_rules! make {
-    ($ty:expr, $id:ident => $uint:expr, bool => $bool:expr) => {
+/// A new integer of the given type: the expression is evaluated with `$id` naming tfhe's type; `None` for booleans.
+macro_rules! make_uint {
+    ($ty:expr, $id:ident => $uint:expr) => {
+        $crate::ciphertext::dispatch_type!($ty, $id => $uint, [
+            Uint8 FheUint8, Uint16 FheUint16, Uint32 FheUint32, Uint64 FheUint64, Uint128 FheUint128,
+            Address FheUint160, Uint256 FheUint256
+        ])
+    };
+}
+macro_rules! dispatch_type {
+    ($ty:expr, $id:ident => $uint:expr, [$($variant:ident $tfhe:ident),*]) => {
         match $ty {
-            ::kms_encoding::FheType::Bool => $crate::ciphertext::Inner::Bool($bool),
-            ::kms_encoding::FheType::Uint8 => $crate::ciphertext::Inner::Uint8({ type $id = ::tfhe::FheUint8; $uint }),
-            ::kms_encoding::FheType::Uint16 => $crate::ciphertext::Inner::Uint16({ type $id = ::tfhe::FheUint16; $uint }),
-            ::kms_encoding::FheType::Uint32 => $crate::ciphertext::Inner::Uint32({ type $id = ::tfhe::FheUint32; $uint }),
-            ::kms_encoding::FheType::Uint64 => $crate::ciphertext::Inner::Uint64({ type $id = ::tfhe::FheUint64; $uint }),
-            ::kms_encoding::FheType::Uint128 => $crate::ciphertext::Inner::Uint128({ type $id = ::tfhe::FheUint128; $uint }),
-            ::kms_encoding::FheType::Address => $crate::ciphertext::Inner::Address({ type $id = ::tfhe::FheUint160; $uint }),
-            ::kms_encoding::FheType::Uint256 => $crate::ciphertext::Inner::Uint256({ type $id = ::tfhe::FheUint256; $uint }),
+            ::kms_encoding::FheType::Bool => None,
+            $(::kms_encoding::FheType::$variant => Some({
+                type $id = ::tfhe::$tfhe;
+                $crate::ciphertext::Inner::$variant($uint)
+            }),)*
         }
     };
 }
-pub(crate) use {dispatch, dispatch_pair, make, on_uint, on_uints};
+/// A new value of the given type: as `make_uint`, with an expression for booleans.
+macro_rules! make {
+    ($ty:expr, $id:ident => $uint:expr, bool => $bool:expr) => {
+        match $crate::ciphertext::make_uint!($ty, $id => $uint) {
+            Some(inner) => inner,
+            None => $crate::ciphertext::Inner::Bool($bool),
+        }
+    };
+}
+pub(crate) use {dispatch, dispatch_pair, dispatch_type, make, make_uint, on_uint, on_uints};
 
 impl Ciphertext {
     /// The type.
@@ -116,25 +130,14 @@ impl Ciphertext {
     /// # Errors
     /// See [`FormatError`].
     pub fn from_bytes(bytes: &[u8], ty: FheType, params: ParamsId) -> Result<Self, FormatError> {
-        Ok(Self(make!(ty, Uint => read_uint::<<Uint as UintId>::Id>(bytes, params)?, bool => {
-            let expected = FheBoolConformanceParams::from(numbers(params).compute);
-            serial::read_conformant::<FheBool>(bytes, MAX_BYTES, &expected)?
+        let compute = numbers(params).compute;
+        Ok(Self(make!(ty, Uint => {
+            let expected = <Uint as ParameterSetConformant>::ParameterSet::from(compute);
+            serial::read_conformant::<Uint>(bytes, MAX_BYTES, &expected)?
+        }, bool => {
+            serial::read_conformant::<FheBool>(bytes, MAX_BYTES, &FheBoolConformanceParams::from(compute))?
         })))
     }
-}
-
-/// The type parameter of one of tfhe's integers.
-trait UintId {
-    type Id: FheUintId;
-}
-
-impl<I: FheUintId> UintId for FheUint<I> {
-    type Id = I;
-}
-
-fn read_uint<I: FheUintId>(bytes: &[u8], params: ParamsId) -> Result<FheUint<I>, FormatError> {
-    let expected = <FheUint<I> as ParameterSetConformant>::ParameterSet::from(numbers(params).compute);
-    serial::read_conformant(bytes, MAX_BYTES, &expected)
 }
 
 impl std::fmt::Debug for Ciphertext {

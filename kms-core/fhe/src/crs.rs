@@ -21,7 +21,9 @@ pub(crate) const MAX_BYTES: usize = 16 << 20;
 /// It can't be made or written.
 pub fn load_or_make_insecure(params: ParamsId, cache: Option<&Path>) -> Result<CompactPkeCrs, BundleError> {
     let path = cache.map(|folder| cached(folder, params));
-    if let Some(crs) = path.as_deref().and_then(|p| bundle::read_file(p, MAX_BYTES).ok()).and_then(|b| read(&b, params).ok()) {
+    if let Some(crs) =
+        path.as_deref().and_then(|p| bundle::read_file(p, MAX_BYTES).ok()).and_then(|b| read(&b, params).ok())
+    {
         return Ok(crs);
     }
     let crs = CompactPkeCrs::from_config(config(params, false), input_bits(params))

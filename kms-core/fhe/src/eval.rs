@@ -10,7 +10,7 @@ use tfhe::integer::U256;
 use tfhe::prelude::*;
 use tfhe::{CompressedSquashedNoiseCiphertextList, FheBool, ServerKey, with_server_key_as_context};
 
-use crate::ciphertext::{Inner, SquashedInner, make, on_uint, on_uints};
+use crate::ciphertext::{Inner, SquashedInner, make, make_uint, on_uint, on_uints};
 use crate::{Ciphertext, EvalError, Squashed};
 
 /// The keys to compute and to squash with, ready to use: about 1 GB under the production parameters.
@@ -112,11 +112,8 @@ impl EvalKeys {
         if_true: &Ciphertext,
         if_false: &Ciphertext,
     ) -> Result<Ciphertext, EvalError> {
-        let types = |lhs: &Ciphertext, rhs: &Ciphertext| EvalError::Types {
-            op: "if_then_else",
-            lhs: lhs.ty(),
-            rhs: rhs.ty(),
-        };
+        let types =
+            |lhs: &Ciphertext, rhs: &Ciphertext| EvalError::Types { op: "if_then_else", lhs: lhs.ty(), rhs: rhs.ty() };
         let Inner::Bool(c) = &control.0 else { return Err(types(control, if_true)) };
         let pair = (&if_true.0, &if_false.0);
         let result = self.run(|| match pair {
@@ -138,7 +135,7 @@ impl EvalKeys {
         let result = self.run(|| match (&value.0, to) {
             (Inner::Bool(b), _) => Some(make!(to, Uint => Uint::cast_from(b.clone()), bool => b.clone())),
             (uint, FheType::Bool) => on_uint!(uint, |x, wrap| Inner::Bool(x.ne(U256::from(0u64)))),
-            (uint, _) => on_uint!(uint, |x, wrap| make!(to, Uint => Uint::cast_from(x.clone()), bool => return None)),
+            (uint, _) => on_uint!(uint, |x, wrap| make_uint!(to, Uint => Uint::cast_from(x.clone()))).flatten(),
         })?;
         result.map(Ciphertext).ok_or_else(unsupported)
     }

@@ -8,7 +8,7 @@ use tfhe::{
     CompactCiphertextList, CompactCiphertextListExpander, FheTypes, HlExpandable, ProvenCompactCiphertextList, Tag,
 };
 
-use crate::ciphertext::{Inner, make};
+use crate::ciphertext::make;
 use crate::eval::to_u256;
 use crate::params::numbers;
 use crate::{Ciphertext, EvalError, EvalKeys, FormatError, InputError, PublicKeys, serial};
@@ -61,8 +61,7 @@ pub fn build(keys: &PublicKeys, values: &[Plaintext], metadata: &InputMetadata) 
             builder.push_with_num_bits(to_u256(value.value()), value.ty().bits() as usize).map_err(tfhe)?;
         }
     }
-    let list =
-        builder.build_with_proof_packed(keys.crs(), &metadata.to_bytes(), ZkComputeLoad::Proof).map_err(tfhe)?;
+    let list = builder.build_with_proof_packed(keys.crs(), &metadata.to_bytes(), ZkComputeLoad::Proof).map_err(tfhe)?;
     Ok(serial::write(&list, MAX_BYTES)?)
 }
 

@@ -59,7 +59,9 @@ impl SecretBits {
     #[must_use]
     pub fn insecure_test_decrypt(&self, ty: FheType, blocks: &LweBlocks) -> Option<Result<Plaintext, PlaintextError>> {
         let bits = self.bits(blocks.key())?;
-        if self.params != ParamsId::InsecureTest || bits.len() != blocks.dimension() || blocks.len() != ty.squashed_blocks()
+        if self.params != ParamsId::InsecureTest
+            || bits.len() != blocks.dimension()
+            || blocks.len() != ty.squashed_blocks()
         {
             return None;
         }

@@ -30,4 +30,3 @@ pub use ciphertext::{Ciphertext, Squashed};
 pub use error::{BundleError, EvalError, FormatError, InputError, ObjectError};
 pub use eval::{BinaryOp, EvalKeys};
 pub use object::{Object, ObjectFormat};
-

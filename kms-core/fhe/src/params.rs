@@ -5,11 +5,11 @@ use tfhe::shortint::parameters::current_params::meta::cpu::V1_8_META_PARAM_CPU_2
 use tfhe::shortint::parameters::meta::{DedicatedCompactPublicKeyParameters, MetaParameters};
 use tfhe::shortint::parameters::noise_squashing::NoiseSquashingClassicParameters;
 use tfhe::shortint::parameters::{
-    Backend, CarryModulus, CiphertextModulus, CompactCiphertextListExpansionKind,
-    CompactPublicKeyEncryptionParameters, CoreCiphertextModulus, DecompositionBaseLog, DecompositionLevelCount,
-    DynamicDistribution, EncryptionKeyChoice, GlweDimension, LweCiphertextCount, LweDimension, MaxNoiseLevel,
-    MessageModulus, MetaNoiseSquashingParameters, ModulusSwitchType, NoiseSquashingCompressionParameters,
-    NoiseSquashingParameters, PolynomialSize, ShortintKeySwitchingParameters, SupportedCompactPkeZkScheme,
+    Backend, CarryModulus, CiphertextModulus, CompactCiphertextListExpansionKind, CompactPublicKeyEncryptionParameters,
+    CoreCiphertextModulus, DecompositionBaseLog, DecompositionLevelCount, DynamicDistribution, EncryptionKeyChoice,
+    GlweDimension, LweCiphertextCount, LweDimension, MaxNoiseLevel, MessageModulus, MetaNoiseSquashingParameters,
+    ModulusSwitchType, NoiseSquashingCompressionParameters, NoiseSquashingParameters, PolynomialSize,
+    ShortintKeySwitchingParameters, SupportedCompactPkeZkScheme,
 };
 use tfhe::shortint::{AtomicPatternParameters, ClassicPBSParameters, PBSParameters};
 

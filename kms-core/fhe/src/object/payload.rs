@@ -41,8 +41,8 @@ pub(super) fn read_value(bytes: &[u8], ty: FheType, params: ParamsId) -> Result<
     let limit = super::MAX_BYTES;
     if ty == FheType::Bool {
         let value: SquashedNoiseFheBool = serial::read(bytes, limit)?;
-        let block = value.underlying_squashed_noise_ciphertext().packed_blocks();
-        let (masks, bodies) = flatten([block], params, key, 0)?;
+        let inner = value.underlying_squashed_noise_ciphertext();
+        let (masks, bodies) = flatten([inner.packed_blocks()], params, key, 0)?;
         return Ok(Payload::Value { masks, bodies });
     }
     let value: SquashedNoiseFheUint = serial::read(bytes, limit)?;
