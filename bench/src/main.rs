@@ -1,0 +1,67 @@
+//! `./script/bench [area]`: measures, and writes `bench/report.json` and the table in `docs/performance.md`.
+
+mod gas;
+mod mpc;
+mod node;
+mod report;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+use crate::report::{Figure, Report};
+
+#[derive(Debug, Parser)]
+#[command(about = "Measure the system; figures of other areas stay as they are")]
+struct Args {
+    /// What to measure; everything if not given.
+    #[arg(value_enum)]
+    area: Vec<Area>,
+    /// Parameter set of the areas that need ciphertexts.
+    #[arg(long, default_value = "production")]
+    params: String,
+    /// Minutes that a cold build took, if it was measured.
+    #[arg(long)]
+    cold_build_minutes: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Area {
+    /// The engine's hot loops.
+    Mpc,
+    /// Four processes, and the whole way of a request.
+    Node,
+    /// Gas, from the pinned snapshot.
+    Gas,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("repository root")?.to_path_buf();
+    let areas = if args.area.is_empty() { vec![Area::Mpc, Area::Node, Area::Gas] } else { args.area.clone() };
+    let mut figures: Vec<Figure> = Vec::new();
+    if let Some(minutes) = args.cold_build_minutes {
+        figures.push(Figure::new("build.cold_minutes", minutes, "minutes", "cargo build --workspace --all-targets, dev profile, empty target folder"));
+    }
+    for area in areas {
+        eprintln!("{area:?}");
+        figures.extend(match area {
+            Area::Mpc => tokio::task::spawn_blocking(mpc::run).await??,
+            Area::Node => {
+                let home = root.join(".demo").join(format!("bench-{}", args.params));
+                let _ = std::fs::remove_dir_all(&home);
+                node::run(&home, &args.params).await?
+            }
+            Area::Gas => gas::run(&root)?,
+        });
+    }
+    for figure in &figures {
+        println!("{:<28} {:>14} {}", figure.name, figure.value, figure.unit);
+    }
+    let mut report = Report::open(&root.join("bench/report.json"));
+    report.merge(figures);
+    report.save(&root)
+}
