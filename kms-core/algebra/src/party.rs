@@ -135,7 +135,7 @@ impl PartySet {
             } else {
                 let low = next & next.wrapping_neg();
                 let ripple = next + low;
-                ripple | ((next ^ ripple) >> 2) / low
+                ripple | (((next ^ ripple) >> 2) / low)
             };
             Some(set)
         })

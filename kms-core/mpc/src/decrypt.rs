@@ -285,15 +285,19 @@ impl<const D: usize> Ring for RingOf<D> {
 }
 
 /// ⟨a, s_i⟩ over GR(2^128, D): D dot products of words. The mask `a` is public, the share is not: constant time.
+///
+/// With words split in halves, a·s = a₀s₀ + 2^64·(a₀s₁ + a₁s₀): the sums of the two parts are kept apart and joined at the end.
 fn dot<const D: usize>(mask: &[u128], share: &ShareVector) -> Gr<u128, D> {
-    let coordinates: [&[u128]; D] = core::array::from_fn(|c| &share.coordinate(c)[..mask.len()]);
-    let mut sums = [0u128; D];
-    for (x, a) in mask.iter().enumerate() {
-        for (sum, coordinate) in sums.iter_mut().zip(coordinates) {
-            *sum = sum.wrapping_add(a.wrapping_mul(coordinate[x]));
+    Gr(core::array::from_fn(|c| {
+        let coordinate = &share.coordinate(c)[..mask.len()];
+        let (mut low, mut cross) = (0u128, 0u64);
+        for (a, s) in mask.iter().zip(coordinate) {
+            let [a0, a1, s0, s1] = [*a as u64, (*a >> 64) as u64, *s as u64, (*s >> 64) as u64];
+            low = low.wrapping_add(u128::from(a0) * u128::from(s0));
+            cross = cross.wrapping_add(a0.wrapping_mul(s1)).wrapping_add(a1.wrapping_mul(s0));
         }
-    }
-    Gr(sums)
+        low.wrapping_add(u128::from(cross) << 64)
+    }))
 }
 
 /// The dot products ⟨a, s_i⟩ of all blocks of a ciphertext, single-threaded: what dominates a partial decryption. For

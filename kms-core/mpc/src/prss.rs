@@ -10,15 +10,16 @@
 //!
 //! Source: Cramer, Damgård and Ishai, TCC 2005, §4 (sharing) and ePrint 2023/815 §5 (masks).
 
+mod mac;
 mod stream;
 
 use aes::Aes128Enc;
-use cmac::{Cmac, Mac};
 use kms_algebra::{Gr, GrVec, PartyId, PartySet, Word};
 use kms_encoding::PrssKey;
 use kms_encoding::rounding::FLOOD_LOG2;
 use zeroize::{Zeroize, Zeroizing};
 
+use self::mac::Mac;
 use self::stream::{Buffer, MAX_BYTES};
 use crate::{Committee, SessionId, SetupError};
 
@@ -51,7 +52,7 @@ impl Purpose {
 /// One set that this party is a member of.
 struct Set<const D: usize> {
     /// Keyed with r_A: the key schedule is computed once.
-    mac: Cmac<Aes128Enc>,
+    mac: Mac,
     /// f_A(α_i) mod 2^128; mod 2^64 it is the same, reduced.
     weight: Gr<u128, D>,
 }
@@ -90,7 +91,7 @@ impl<const D: usize> Prss<D> {
             .iter()
             .map(|key| {
                 let outside = committee.parties().filter(|p| key.set >> p.slot() & 1 == 0);
-                Set { mac: Cmac::new(&key.key.into()), weight: weight(outside, point) }
+                Set { mac: Mac::new(&key.key), weight: weight(outside, point) }
             })
             .collect();
         Ok(Self { t: committee.t(), point, sets })
@@ -200,11 +201,11 @@ impl<const D: usize> Prss<D> {
 impl<const D: usize> Set<D> {
     /// The stream of this set for a purpose in a session.
     fn stream(&self, purpose: Purpose, session: &SessionId) -> Aes128Enc {
-        let mut message = [0u8; 43];
+        let mut message = [0u8; mac::MESSAGE_BYTES];
         message[..10].copy_from_slice(b"KMS-PRSS-1");
         message[10] = purpose as u8;
         message[11..].copy_from_slice(session.as_bytes());
-        let mut key = self.mac.clone().chain_update(message).finalize().into_bytes();
+        let mut key = self.mac.compute(&message);
         let cipher = aes::cipher::KeyInit::new(&key);
         key.as_mut_slice().zeroize();
         cipher
