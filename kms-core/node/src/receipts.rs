@@ -12,7 +12,7 @@ use crate::party::Party;
 use crate::peer::FrameProof;
 
 /// What the opening of one job has shown; the same for all requests that share the job.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Findings {
     /// Right shares, bit (index − 1).
     pub arrived: U256,

@@ -79,16 +79,16 @@ impl Inner {
         grants: &[HandleGrant],
     ) -> Result<Result<Work, CiphertextError>, EngineError> {
         let epoch = self.epoch(&material)?;
-        let items = futures::stream::iter(grants)
-            .map(|grant| self.item(&material, grant))
+        let items = futures::stream::iter(grants.to_vec())
+            .map(|grant| self.item(material.clone(), grant))
             .buffered(FETCHES)
             .try_collect::<Vec<_>>()
             .await;
         Ok(items.map(|items| Work { material, epoch, items }))
     }
 
-    async fn item(&self, material: &KeyMaterial, grant: &HandleGrant) -> Result<Item, CiphertextError> {
-        let blocks = self.parts.objects.fetch(grant, material.params).await?;
+    async fn item(&self, material: Arc<KeyMaterial>, grant: HandleGrant) -> Result<Item, CiphertextError> {
+        let blocks = self.parts.objects.fetch(&grant, material.params).await?;
         let session = SessionId::decryption(
             &material.context_id,
             &material.epoch_id,
