@@ -4,13 +4,13 @@
 //! H = [−L | I] of the received set maps a column to its syndrome; a zero syndrome proves that the column lies on one
 //! polynomial of degree ≤ t, and the secret is an inner product. Matrices are cached per set.
 //!
-//! Otherwise the column is decoded by lifting: with v the valuation of the syndrome S, the word (0, …, 0, S/2^v mod 2) lies
-//! over GF(2^d) within `radius` errors of a codeword; Berlekamp–Welch finds the positions, they are erased for the whole message,
-//! and the smaller set is tried again. A column needs at most t rounds, a message too.
+//! Otherwise the column is decoded by lifting: with v the valuation of the syndrome S, the word (0, …, 0, S/2^v mod 2)
+//! lies over GF(2^d) within `radius` errors of a codeword; Berlekamp–Welch finds the positions, they are erased for the
+//! whole message, and the smaller set is tried again. A column needs at most t rounds, a message too.
 //!
 //! Sound for n ≥ 3t + 1: a value is accepted only if 2t + 1 shares lie on one polynomial of degree ≤ t, of which at
-//! least t + 1 are honest. Decoding never needs to be trusted: a wrong erasure can only delay acceptance, and culprits are
-//! those, and only those, whose shares differ from the accepted polynomial.
+//! least t + 1 are honest. Decoding never needs to be trusted: a wrong erasure can only delay acceptance, and culprits
+//! are those, and only those, whose shares differ from the accepted polynomial.
 //!
 //! Source: ePrint 2023/815 §4; Abspoel et al., TCC 2019, §3.3.
 
@@ -79,7 +79,8 @@ impl<W: Word, const D: usize> Codec<W, D> {
     /// Decodes one message: shares of the same number of values from distinct parties. Single-threaded and without
     /// allocation per value; 1 + (number of culprits) passes at most, each column in one of them.
     ///
-    /// Panics if a party is not of the committee or twice in the list, or if lengths differ: the caller has checked them.
+    /// Panics if a party is not of the committee or twice in the list, or if lengths differ: the caller has checked
+    /// them.
     ///
     /// # Errors
     /// [`Undecided`]: try again with more shares.

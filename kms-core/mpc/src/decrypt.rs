@@ -1,8 +1,9 @@
 //! One-round threshold decryption.
 //!
-//! Party i computes p_i = b − ⟨a, s_i⟩ for every block, adds its share of the flooding mask, and all open the sum robustly;
-//! the message is round(c / Δ). One job opens many ciphertexts with one message per party, whose shares are packed D blocks per ring
-//! element. Rounds: 1. Bytes sent to each peer: 12 + 16·D·⌈blocks / D⌉. Fails only by waiting: with 2t + 1 honest parties it ends.
+//! Party i computes p_i = b − ⟨a, s_i⟩ for every block, adds its share of the flooding mask, and all open the sum
+//! robustly; the message is round(c / Δ). One job opens many ciphertexts with one message per party, whose shares are
+//! packed D blocks per ring element. Rounds: 1. Bytes sent to each peer: 12 + 16·D·⌈blocks / D⌉. Fails only by waiting:
+//! with 2t + 1 honest parties it ends.
 //! **No unflooded value is ever opened**: [`OwnShare`] is made only with the mask in it.
 //!
 //! A party's message is a function of its keys and the job, so it can be recomputed for whoever missed it.
@@ -82,8 +83,8 @@ impl Epoch {
         self.own
     }
 
-    /// This party's message of a job: partial decryptions plus masks, packed. Deterministic. Heavy: call it on rayon's pool or a
-    /// blocking thread; it uses all threads of rayon's pool. The ciphertexts are not needed afterwards.
+    /// This party's message of a job: partial decryptions plus masks, packed. Deterministic. Heavy: call it on rayon's
+    /// pool or a blocking thread; it uses all threads of rayon's pool. The ciphertexts are not needed afterwards.
     ///
     /// `shares` are this party's shares of the secret keys, found by kind.
     ///
@@ -168,8 +169,8 @@ impl fmt::Debug for Tail {
     }
 }
 
-/// Sends this party's share, opens the job, and returns as soon as it is decided. Waits as long as it takes: dropping the future
-/// gives up, and starting again with the same `own` is safe.
+/// Sends this party's share, opens the job, and returns as soon as it is decided. Waits as long as it takes: dropping
+/// the future gives up, and starting again with the same `own` is safe.
 ///
 /// # Errors
 /// [`DecryptError::Closed`]; [`DecryptError::TooManyWrong`] if all shares are in and more than t are wrong.
@@ -205,8 +206,8 @@ pub async fn decrypt<N: Network>(net: &N, epoch: &Epoch, own: &OwnShare) -> Resu
 }
 
 impl Tail {
-    /// Takes late shares until all are in, or until `patience` is over, or until the network closes; then says who was there and who was
-    /// wrong.
+    /// Takes late shares until all are in, or until `patience` is over, or until the network closes; then says who was
+    /// there and who was wrong.
     pub async fn collect<N: Network>(self, net: &N, patience: Duration) -> Outcome {
         let Self { job, mut opening } = self;
         let mut timeout = pin!(net.sleep(patience));
@@ -286,7 +287,8 @@ impl<const D: usize> Ring for RingOf<D> {
 
 /// ⟨a, s_i⟩ over GR(2^128, D): D dot products of words. The mask `a` is public, the share is not: constant time.
 ///
-/// With words split in halves, a·s = a₀s₀ + 2^64·(a₀s₁ + a₁s₀): the sums of the two parts are kept apart and joined at the end.
+/// With words split in halves, a·s = a₀s₀ + 2^64·(a₀s₁ + a₁s₀): the sums of the two parts are kept apart and joined at
+/// the end.
 fn dot<const D: usize>(mask: &[u128], share: &ShareVector) -> Gr<u128, D> {
     Gr(core::array::from_fn(|c| {
         let coordinate = &share.coordinate(c)[..mask.len()];

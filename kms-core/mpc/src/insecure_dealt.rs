@@ -1,14 +1,14 @@
-//! Key material from a dealer: for development and tests only. **Whoever deals knows every key.** Replaced by the dealerless
-//! set-up.
+//! Key material from a dealer: for development and tests only. **Whoever deals knows every key.** Replaced by the
+//! dealerless set-up.
 
 use kms_algebra::{GrVec, PartyId, shamir};
 use kms_encoding::{PrssKey, SecretKeyKind, ShareVector};
-use rand::{CryptoRng, RngCore};
+use rand::CryptoRng;
 
 use crate::Committee;
 
 /// PRSS keys dealt by one party that knows them all: for party 1..=n the keys of its sets, by ascending bitmap.
-pub fn prss_keys(committee: &Committee, rng: &mut (impl RngCore + CryptoRng)) -> Vec<Vec<PrssKey>> {
+pub fn prss_keys(committee: &Committee, rng: &mut impl CryptoRng) -> Vec<Vec<PrssKey>> {
     let mut all: Vec<Vec<PrssKey>> = vec![Vec::new(); committee.n()];
     for set in committee.prss_sets() {
         let mut key = PrssKey { set: set.bits(), key: [0; 16] };
@@ -25,7 +25,7 @@ pub fn key_shares(
     committee: &Committee,
     kind: SecretKeyKind,
     secret: &[u128],
-    rng: &mut (impl RngCore + CryptoRng),
+    rng: &mut impl CryptoRng,
 ) -> Vec<ShareVector> {
     match committee.degree() {
         4 => deal::<4>(committee, kind, secret, rng),
@@ -37,7 +37,7 @@ fn deal<const D: usize>(
     committee: &Committee,
     kind: SecretKeyKind,
     secret: &[u128],
-    rng: &mut (impl RngCore + CryptoRng),
+    rng: &mut impl CryptoRng,
 ) -> Vec<ShareVector> {
     let shares: Vec<GrVec<u128, D>> = shamir::share_words(secret, committee.n(), committee.t(), rng);
     PartyId::all(committee.n())

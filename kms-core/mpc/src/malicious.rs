@@ -1,5 +1,5 @@
-//! Parties that lie: a wrapper around a [`Network`] that changes what a party sends. For tests, and for the test party of a
-//! real deployment. The party inside is honest, so whatever it computes is what it *should* have sent.
+//! Parties that lie: a wrapper around a [`Network`] that changes what a party sends. For tests, and for the test party
+//! of a real deployment. The party inside is honest, so whatever it computes is what it *should* have sent.
 //!
 //! ```
 //! use kms_mpc::{PartyId, malicious::{Behaviour, Malicious}, sim::{Profile, Sim}};
@@ -26,8 +26,8 @@ pub enum Behaviour {
     WrongShare,
     /// Adds 2^127 to its share of the last value: wrong in one bit of one value.
     WrongBit,
-    /// With the other colluders, moves its share along a multiple 2^`shift` of a codeword of minimum weight: a polynomial of
-    /// degree t that vanishes at t honest parties. The hardest error to find.
+    /// With the other colluders, moves its share along a multiple 2^`shift` of a codeword of minimum weight: a
+    /// polynomial of degree t that vanishes at t honest parties. The hardest error to find.
     Codeword {
         /// Honest parties where the polynomial vanishes; at most t.
         zeros: PartySet,

@@ -15,9 +15,9 @@ pub struct Closed;
 
 /// Authenticated point-to-point channels to the other parties, a clock, and threads for heavy work.
 ///
-/// Implementations: [`crate::sim::SimNet`] and the node's peer transport. Delivery is asynchronous: messages may be late,
-/// reordered, repeated or lost; the transport sends again what was lost (a party's messages are a function of its keys and the
-/// job, so they can be recomputed). What arrives is attributed to the right sender.
+/// Implementations: [`crate::sim::SimNet`] and the node's peer transport. Delivery is asynchronous: messages may be
+/// late, reordered, repeated or lost; the transport sends again what was lost (a party's messages are a function of its
+/// keys and the job, so they can be recomputed). What arrives is attributed to the right sender.
 pub trait Network: Send + Sync {
     /// This party.
     fn own(&self) -> PartyId;
@@ -25,12 +25,12 @@ pub trait Network: Send + Sync {
     /// Number of parties.
     fn n(&self) -> usize;
 
-    /// Queues a message to another party and returns. Never waits for the peer; may drop the message if the peer's queue is
-    /// over its bound, and then has to see to it that the peer can ask for it again.
+    /// Queues a message to another party and returns. Never waits for the peer; may drop the message if the peer's
+    /// queue is over its bound, and then has to see to it that the peer can ask for it again.
     fn send(&self, job: JobId, round: u8, to: PartyId, payload: Bytes);
 
-    /// The next message of a round of a job, from any other party. Messages that came before the first call are kept (within
-    /// bounds). Cancel-safe: a message is lost only if it was returned. One caller at a time per (job, round).
+    /// The next message of a round of a job, from any other party. Messages that came before the first call are kept
+    /// (within bounds). Cancel-safe: a message is lost only if it was returned. One caller at a time per (job, round).
     ///
     /// # Errors
     /// [`Closed`]: nothing will come any more.
@@ -41,8 +41,8 @@ pub trait Network: Send + Sync {
         tokio::time::sleep(duration)
     }
 
-    /// Runs heavy work away from the async runtime: on rayon's pool, where it may use all threads. A panic of the work goes
-    /// on in the caller.
+    /// Runs heavy work away from the async runtime: on rayon's pool, where it may use all threads. A panic of the work
+    /// goes on in the caller.
     fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> + Send {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         rayon::spawn(move || {

@@ -1,8 +1,8 @@
 //! Robust asynchronous opening of degree-t sharings.
 //!
-//! Everybody sends its share to everybody; a party decodes as shares arrive, from 2t + 1 on, and is done as soon as 2t + 1 lie on
-//! one polynomial (one round, n−1 messages out, at most n−1 in; terminates when all honest parties' shares arrive). Shares that come later
-//! are only judged: they name culprits and never change the result.
+//! Everybody sends its share to everybody; a party decodes as shares arrive, from the 2t + 1st on, and is done as soon as
+//! that many lie on one polynomial. Shares that come later are only judged: they name culprits and never change the
+//! result. One round, n − 1 messages out and at most n − 1 in; ends when the shares of all honest parties have arrived.
 //!
 //! Source: ePrint 2023/815 §4 (robust opening); Choudhury and Patra (online error correction).
 
@@ -20,8 +20,8 @@ use crate::wire::{self, WireError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Evidence {
-    /// Its share differs from the polynomial on which 2t + 1 others lie. Observed, not proved: a proof would need the shares
-    /// themselves, which are erased.
+    /// Its share differs from the polynomial on which 2t + 1 others lie. Observed, not proved: a proof would need the
+    /// shares themselves, which are erased.
     WrongShare {
         /// First packed element that differs.
         element: usize,
@@ -187,8 +187,8 @@ impl<const D: usize> Opening<D> {
     }
 }
 
-/// An [`Opening`] whatever the degree of its ring. A type of its own, because futures that hold a bare `Box<dyn …>` across an
-/// await of a generic function can't be shown to be `Send`.
+/// An [`Opening`] whatever the degree of its ring. A type of its own, because futures that hold a bare `Box<dyn …>`
+/// across an await of a generic function can't be shown to be `Send`.
 pub(crate) struct BoxedOpening(pub(crate) Box<dyn AnyOpening>);
 
 /// What can be done with an [`Opening`].

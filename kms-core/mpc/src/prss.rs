@@ -1,10 +1,10 @@
 //! Pseudorandom secret sharing and the flooding masks.
 //!
-//! For each set A of n − t parties its members know a key r_A. f_A has degree t, f_A(0) = 1 and f_A(α_j) = 0 for j ∉ A; party
-//! i keeps the weight f_A(α_i) of each of its sets. A shared pseudorandom value is Σ_A f_A·ψ_A, with ψ_A out of a key
-//! stream of A: no communication. Streams are AES-128-CTR (counter: 128-bit big endian block index from 0) under the key
-//! AES-128-CMAC(r_A, "KMS-PRSS-1" ‖ u8 purpose ‖ session id), restartable at every value: the bytes of value v of a purpose
-//! are those at v × (bytes per value). So a batch equals single calls.
+//! For each set A of n − t parties its members know a key r_A. f_A has degree t, f_A(0) = 1 and f_A(α_j) = 0 for j ∉ A;
+//! party i keeps the weight f_A(α_i) of each of its sets. A shared pseudorandom value is Σ_A f_A·ψ_A, with ψ_A out of a
+//! key stream of A: no communication. Streams are AES-128-CTR (counter: 128-bit big endian block index from 0) under
+//! the key AES-128-CMAC(r_A, "KMS-PRSS-1" ‖ u8 purpose ‖ session id), restartable at every value: the bytes of value v
+//! of a purpose are those at v × (bytes per value). So a batch equals single calls.
 //!
 //! Words are little-endian; a ring element is its coefficients in ascending order of powers.
 //!
@@ -103,12 +103,12 @@ impl<const D: usize> Prss<D> {
         self.sets.len()
     }
 
-    /// Adds shares of the flooding masks of blocks `first..first + out.len()` of a session to `out`. The mask of a block is
-    /// E = Σ_A φ_A, φ_A the sum of **two** independent uniforms in [−2^110, 2^110), so |E| ≤ 2·C(n,t)·2^110; with two the
-    /// statistical distance grows only with the square root of the number of blocks.
+    /// Adds shares of the flooding masks of blocks `first..first + out.len()` of a session to `out`. The mask of a
+    /// block is E = Σ_A φ_A, φ_A the sum of **two** independent uniforms in [−2^110, 2^110), so |E| ≤ 2·C(n,t)·2^110;
+    /// with two the statistical distance grows only with the square root of the number of blocks.
     ///
-    /// The hottest loop of the system: per set and value two AES blocks and 4 (D) products mod 2^128, plus one key derivation
-    /// per set and 64 values.
+    /// The hottest loop of the system: per set and value two AES blocks and 4 (D) products mod 2^128, plus one key
+    /// derivation per set and 64 values.
     pub fn add_masks(&self, session: &SessionId, first: u32, out: &mut [Gr<u128, D>]) {
         for (tile, out) in out.chunks_mut(TILE).enumerate() {
             self.add_mask_tile(session, u64::from(first) + (tile * TILE) as u64, out);

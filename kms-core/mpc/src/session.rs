@@ -8,14 +8,14 @@ use sha3::{Digest, Sha3_256, Shake256};
 /// What kind of session; the byte is hashed.
 const KIND_DECRYPTION: u8 = 1;
 
-/// Identity of everything secret that is done to one ciphertext object in one epoch. Selects the masks: the mask of block j is
-/// a function of (session, j), so the same mask can never meet two ciphertexts.
+/// Identity of everything secret that is done to one ciphertext object in one epoch. Selects the masks: the mask of
+/// block j is a function of (session, j), so the same mask can never meet two ciphertexts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId([u8; 32]);
 
 impl SessionId {
-    /// SHAKE256("KMS-SESSION-1" ‖ u8 kind = 1 ‖ context id ‖ epoch id ‖ key id ‖ u8 format ‖ u8 decoder version ‖ ciphertext
-    /// digest), 32 bytes. The digest is the committed SHA-256 of the whole ciphertext object.
+    /// SHAKE256("KMS-SESSION-1" ‖ u8 kind = 1 ‖ context id ‖ epoch id ‖ key id ‖ u8 format ‖ u8 decoder version ‖
+    /// ciphertext digest), 32 bytes. The digest is the committed SHA-256 of the whole ciphertext object.
     #[must_use]
     pub fn decryption(
         context_id: &[u8; 32],

@@ -1,9 +1,9 @@
 //! A deterministic network in memory: one seed decides delays, order, losses and repetitions.
 //!
-//! Parties are futures that one thread polls in virtual time, so the same seed gives the same run, message for message, and
-//! nothing waits for a real clock. A lost message is sent again by the transport after a while, as the real one does; a crashed party's
-//! future is dropped. A run ends when every party is done, or *stalls* when nobody can go on: a protocol that hangs is a result,
-//! not a test that hangs.
+//! Parties are futures that one thread polls in virtual time, so the same seed gives the same run, message for message,
+//! and nothing waits for a real clock. A lost message is sent again by the transport after a while, as the real one
+//! does; a crashed party's future is dropped. A run ends when every party is done, or *stalls* when nobody can go on: a
+//! protocol that hangs is a result, not a test that hangs.
 //!
 //! ```
 //! use core::time::Duration;
@@ -215,8 +215,8 @@ impl<T> Sim<T> {
         lock(&self.state).schedule(at, Event::Crash(party));
     }
 
-    /// Runs until every protocol is done or none can go on. Results in the order of [`Self::spawn`]; `None` for one that crashed or
-    /// waits for ever.
+    /// Runs until every protocol is done or none can go on. Results in the order of [`Self::spawn`]; `None` for one
+    /// that crashed or waits for ever.
     pub fn run(mut self) -> Vec<(PartyId, Option<T>)> {
         loop {
             self.poll_ready();

@@ -3,8 +3,9 @@
 //! ```text
 //! "KMSO" ‖ u8 version 1 ‖ u8 degree D ‖ u8 word bytes (16) ‖ u8 0 ‖ u32 BE elements ‖ D × elements × 16 bytes
 //! ```
-//! Coefficient-major: the constant coefficients of all packed elements, then those of X, and so on; words little-endian.
-//! The receiver knows how many elements a job has, so a message of another length is refused before anything is allocated.
+//! Coefficient-major: the constant coefficients of all packed elements, then those of X, and so on; words
+//! little-endian. The receiver knows how many elements a job has, so a message of another length is refused before
+//! anything is allocated.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kms_algebra::{GrVec, Word};

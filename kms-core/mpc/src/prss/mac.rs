@@ -1,4 +1,5 @@
-//! AES-128-CMAC (RFC 4493) of messages of one length, which saves half of its AES calls: a session derives a key per set, so this counts.
+//! AES-128-CMAC (RFC 4493) of messages of one length, which saves half of its AES calls: a session derives a key per
+//! set, so this counts.
 
 use aes::cipher::{BlockEncrypt, KeyInit};
 use aes::{Aes128Enc, Block};

@@ -1,5 +1,5 @@
-//! Known-answer vectors under `kat/`, for other implementations. `KMS_UPDATE_KAT=1` rewrites them; `kat/verify.py` is such an
-//! implementation.
+//! Known-answer vectors under `kat/`, for other implementations. `KMS_UPDATE_KAT=1` rewrites them; `kat/verify.py` is
+//! such an implementation.
 
 use std::path::Path;
 
