@@ -7,43 +7,43 @@ use serde::{Deserialize, Serialize};
 
 /// One figure. Names are stable across versions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Figure {
+pub(crate) struct Figure {
     /// Stable name, for instance `mpc.mask.n13`.
-    pub name: String,
+    pub(crate) name: String,
     /// The value; medians unless the name says otherwise.
-    pub value: f64,
+    pub(crate) value: f64,
     /// Its unit.
-    pub unit: String,
+    pub(crate) unit: String,
     /// What was measured, and how.
-    pub note: String,
+    pub(crate) note: String,
 }
 
 impl Figure {
     /// A figure.
-    pub fn new(name: &str, value: f64, unit: &str, note: impl Into<String>) -> Self {
+    pub(crate) fn new(name: &str, value: f64, unit: &str, note: impl Into<String>) -> Self {
         Self { name: name.to_owned(), value: round(value), unit: unit.to_owned(), note: note.into() }
     }
 }
 
 /// The whole report.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Processor, cores, memory.
-    pub machine: String,
+    pub(crate) machine: String,
     /// Commit that was measured.
-    pub commit: String,
+    pub(crate) commit: String,
     /// Figures by name.
-    pub results: Vec<Figure>,
+    pub(crate) results: Vec<Figure>,
 }
 
 impl Report {
     /// Reads the report in `path`, or starts one.
-    pub fn open(path: &Path) -> Self {
+    pub(crate) fn open(path: &Path) -> Self {
         fs::read_to_string(path).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
     /// Takes new figures over older ones of the same name.
-    pub fn merge(&mut self, figures: Vec<Figure>) {
+    pub(crate) fn merge(&mut self, figures: Vec<Figure>) {
         for figure in figures {
             match self.results.iter_mut().find(|known| known.name == figure.name) {
                 Some(known) => *known = figure,
@@ -59,7 +59,7 @@ impl Report {
     ///
     /// # Errors
     /// A file can't be written, or the documentation has no place for the table.
-    pub fn save(&self, root: &Path) -> Result<()> {
+    pub(crate) fn save(&self, root: &Path) -> Result<()> {
         fs::write(root.join("bench/report.json"), serde_json::to_string_pretty(self)? + "\n")?;
         let page = root.join("docs/performance.md");
         let text = fs::read_to_string(&page).context("docs/performance.md")?;
@@ -109,12 +109,12 @@ fn commit() -> String {
 }
 
 /// Median of several values.
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     percentile(&mut values, 0.5)
 }
 
 /// A percentile by nearest rank; `share` from 0 to 1.
-pub fn percentile(values: &mut [f64], share: f64) -> f64 {
+pub(crate) fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "small counts")]

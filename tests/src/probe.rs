@@ -101,7 +101,8 @@ impl Probe {
     pub async fn ask_with(&self, cluster: &Cluster, handles: &[B256], fee: u64, finality: u16, seconds: u64) -> Result<Asked> {
         let provider = cluster.anvil.provider_as(Role::Deployer)?;
         let latest = provider.get_block_by_number(Default::default()).await?.context("no block")?;
-        let call = IProbe::new(self.address, &provider)
+        let probe = IProbe::new(self.address, &provider);
+        let call = probe
             .ask(handles.to_vec(), finality, latest.header.timestamp + seconds)
             .value(U256::from(fee))
             .gas(16_777_215);
