@@ -1,9 +1,6 @@
 //! `kms decrypt`: pull a publicly decryptable value from the parties, with a proof that any contract can check.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use alloy::providers::Provider;
 use anyhow::{Result, bail};
@@ -45,7 +42,7 @@ pub async fn run(args: &Args, json: bool) -> Result<String> {
     let (_, epoch) = clients::active_key(&provider, &manifest, chain_id).await?;
     let extra_data = ExtraData::V1 { context: manifest.committee.context_id }.encode();
     let question = Question::public(&manifest.committee, chain_id, &args.handles, &extra_data, epoch)?;
-    let collected = parties.collect(&question, Instant::now() + Duration::from_secs(args.patience)).await;
+    let collected = parties.collect(&question, tokio::time::Instant::now() + Duration::from_secs(args.patience)).await;
     let Some(decryption) = &collected.decryption else {
         bail!("no quorum for {}:\n{}", question.id(), what_parties_said(&collected));
     };
@@ -63,7 +60,7 @@ pub async fn run(args: &Args, json: bool) -> Result<String> {
     }
     let mut out = String::new();
     for (handle, value) in args.handles.iter().zip(&values) {
-        let ty = Handle::parse(*handle).and_then(|handle| handle.fhe_type()).map_or_else(|_| "?".into(), |ty| format!("{ty:?}"));
+        let ty = Handle::parse(*handle).map_or_else(|_| "?".into(), |handle| format!("{:?}", handle.fhe_type()));
         out += &format!("{handle}  {}  {value}\n", ty.to_lowercase());
     }
     out += &format!("cleartexts {}\nproof      0x{proof}\nsigned by  {:?}\n", decryption.cleartexts, decryption.signers);
