@@ -58,21 +58,23 @@ pub async fn run(config: &Config, misbehave: Option<Misbehave>) -> Result<(), Co
     booted.table.log();
     booted.store.journal("start", env!("CARGO_PKG_VERSION"), booted.table.to_string()).await?;
 
-    let running = Running::start(config, booted, metrics, lifecycle, misbehave, cancel).await?;
-    let outcome = running.until_told().await;
+    let (running, service) = Running::start(config, booted, metrics, lifecycle, misbehave, cancel).await?;
+    let outcome = running.until_told(service).await;
     if let Err(e) = shown.await {
         tracing::warn!(error = %e, "the metrics listener ended badly");
     }
     outcome
 }
 
-/// All parts at work.
+/// The client API at work.
+type Service = tokio::task::JoinHandle<Result<(), service::ServeError>>;
+
+/// All other parts at work.
 struct Running {
     booted: Booted,
     lifecycle: Arc<Lifecycle>,
     hub: Hub,
     engine: Engine,
-    service: tokio::task::JoinHandle<Result<(), service::ServeError>>,
     cancel: CancellationToken,
 }
 
@@ -84,7 +86,7 @@ impl Running {
         lifecycle: Arc<Lifecycle>,
         misbehave: Option<Misbehave>,
         cancel: CancellationToken,
-    ) -> Result<Self, CommandError> {
+    ) -> Result<(Self, Service), CommandError> {
         if let Some(lie) = misbehave {
             lie.announce();
         }
@@ -121,17 +123,17 @@ impl Running {
         let next = if booted.keys.usable_ids().is_empty() { Phase::Initialising } else { Phase::Recovering };
         lifecycle.advance(next)?;
         engine.resume().await?;
-        Ok(Self { booted, lifecycle, hub, engine, service, cancel })
+        Ok((Self { booted, lifecycle, hub, engine, cancel }, service))
     }
 
     /// Becomes ready, works, and stops on a signal or when a part fails.
-    async fn until_told(mut self) -> Result<(), CommandError> {
+    async fn until_told(self, mut service: Service) -> Result<(), CommandError> {
         let signals = |kind| signal(kind).map_err(|e| CommandError::Internal(format!("signals: {e}")));
         let (mut term, mut int) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
         let ended = tokio::select! {
             _ = term.recv() => None,
             _ = int.recv() => None,
-            ended = &mut self.service => Some(ended),
+            ended = &mut service => Some(ended),
             never = self.become_ready() => match never {},
         };
         self.lifecycle.advance(Phase::Draining)?;
@@ -141,7 +143,7 @@ impl Running {
             self.hub.stopped().await;
             match ended {
                 Some(ended) => ended,
-                None => self.service.await,
+                None => service.await,
             }
         };
         let Ok(service) = tokio::time::timeout(DRAIN, stopped).await else {
