@@ -1,0 +1,7 @@
+//! The coprocessor as a whole, with real ciphertexts under the insecure test parameters.
+
+mod anvil;
+mod chain;
+mod fixture;
+mod inputs;
+mod operations;
