@@ -39,7 +39,11 @@ contract InputVerifier is IInputVerifier, EIP712, CoprocessorQuorum {
             revert HandleNotInProof(inputHandle);
         }
         bytes calldata extraData = inputProof[end:];
+        // Only its form matters here: nothing on this chain depends on what it names.
+        // slither-disable-next-line unused-return
         ExtraData.parse(extraData);
+        // Which coprocessors signed is of no interest.
+        // slither-disable-next-line unused-return
         Signatures.requirePacked(
             inputDigest(context, inputProof[2:handlesEnd], extraData),
             inputProof[handlesEnd:end],

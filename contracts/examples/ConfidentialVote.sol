@@ -67,6 +67,8 @@ contract ConfidentialVote {
     /// @notice Casts a ballot.
     /// @param ballot an encrypted boolean, bound to the sender and to this contract by its proof.
     /// @param inputProof the coprocessors' signatures.
+    // Executor and ACL are the system's own and call nobody back.
+    // slither-disable-next-line reentrancy-no-eth
     function vote(bytes32 ballot, bytes calldata inputProof) external {
         if (requestId != 0) revert Closed();
         if (hasVoted[msg.sender]) revert AlreadyVoted(msg.sender);
@@ -83,6 +85,8 @@ contract ConfidentialVote {
     /// @param deadline see `IDecryptionGateway.requestDecryption`. After it, `close` may be called again if no result came.
     function close(uint16 finality, uint64 deadline) external payable onlyOwner {
         if (requestId != 0) {
+            // Deadline and fee of the old request do not matter.
+            // slither-disable-next-line unused-return
             (IDecryptionGateway.State state,,) = _gateway.stateOf(requestId);
             if (state != IDecryptionGateway.State.Expired) revert Closed();
         }

@@ -57,6 +57,8 @@ contract DecryptionGateway is IDecryptionGateway, Pausable, Credits {
         accessControl = acl;
         kmsVerifier = verifier;
         minFinality = leastFinality;
+        // Zero: nobody can pause.
+        // slither-disable-next-line missing-zero-check
         guardian = guardian_;
     }
 
@@ -100,6 +102,8 @@ contract DecryptionGateway is IDecryptionGateway, Pausable, Credits {
         Cleartexts.check(request.handles, cleartexts);
         _requireBound(request, requestId, proof);
         bytes32 resultHash = keccak256(cleartexts);
+        // The context is the request's: `_requireBound` has seen to it.
+        // slither-disable-next-line unused-return
         (, uint256 signerBitmap) =
             kmsVerifier.verifyHashed(keccak256(abi.encodePacked(request.handles)), resultHash, proof);
 

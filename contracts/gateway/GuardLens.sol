@@ -34,6 +34,8 @@ contract GuardLens is IGuardLens {
 
     /// @inheritdoc IGuardLens
     function viewRequest(IDecryptionGateway.Request calldata request) external view returns (RequestView memory seen) {
+        // The fee is no party's business.
+        // slither-disable-next-line unused-return
         (IDecryptionGateway.State state, uint64 deadline,) = _gateway.stateOf(_gateway.requestIdOf(request));
         seen.state = uint8(state);
         seen.effectiveDeadline = deadline;

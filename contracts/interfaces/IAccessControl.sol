@@ -12,6 +12,8 @@ interface IAccessControl {
 
     /// @notice `account` holds no right on `handle` that it could pass on.
     error SenderNotAllowed(bytes32 handle, address account);
+    /// @notice Without an executor nobody could ever hold a right.
+    error ZeroExecutor();
     /// @notice An empty list was given.
     error EmptyHandles();
     /// @notice Delegated user decryption is not part of this deployment.

@@ -29,6 +29,8 @@ interface IKmsVerifier {
     error InvalidCommitteeSize(uint256 n, uint256 t);
     /// @notice Not t + 1 ≤ threshold ≤ n − t.
     error InvalidThreshold(uint256 threshold, uint256 n, uint256 t);
+    /// @notice The decryption domain names no contract.
+    error ZeroDomainContract();
     /// @notice The context exists already.
     error ContextExists(bytes32 contextId);
     /// @notice No such context.

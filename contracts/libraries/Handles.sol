@@ -72,12 +72,10 @@ library Handles {
     }
 
     /// @notice Reverts unless the handle is well-formed, of this chain and of a supported type.
-    /// @return bits the bits of its type.
-    function check(bytes32 handle) internal view returns (uint256 bits) {
+    function check(bytes32 handle) internal view {
         if (uint8(uint256(handle)) != 0) revert UnknownVersion(handle);
         uint8 fheType = typeOf(handle);
-        bits = bitsOf(fheType);
-        if (bits == 0) {
+        if (bitsOf(fheType) == 0) {
             if (fheType > LAST_KNOWN_TYPE) revert UnknownType(handle);
             revert UnsupportedType(handle);
         }
@@ -92,7 +90,8 @@ library Handles {
         if (handles.length > MAX_REQUEST_BITS / 2) revert TooManyBits(2 * handles.length);
         uint256 bits = 0;
         for (uint256 i = 0; i < handles.length; ++i) {
-            bits += check(handles[i]);
+            check(handles[i]);
+            bits += bitsOf(typeOf(handles[i]));
             if (bits > MAX_REQUEST_BITS) revert TooManyBits(bits);
         }
     }

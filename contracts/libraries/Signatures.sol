@@ -63,6 +63,8 @@ library Signatures {
                     }
                 }
                 if failure { break }
+                // The shift's argument order is as meant: 1 << place.
+                // slither-disable-next-line incorrect-shift
                 let bit := shl(shr(5, sub(cursor, first)), 1)
                 if iszero(and(bitmap, bit)) {
                     bitmap := or(bitmap, bit)
@@ -88,6 +90,8 @@ library Signatures {
         uint256 counted = 0;
         uint256 n = signers.length;
         for (uint256 i = 0; i < signatures.length && counted < threshold; ++i) {
+            // The third value details the failure.
+            // slither-disable-next-line unused-return
             (address signer, ECDSA.RecoverError failure,) = ECDSA.tryRecoverCalldata(digest, signatures[i]);
             if (failure != ECDSA.RecoverError.NoError) revert InvalidSignature(i);
             uint256 place = 0;

@@ -20,6 +20,7 @@ contract AccessControl is IAccessControl {
 
     /// @param executor the contract that grants first rights (its address is computed before its deployment).
     constructor(address executor) {
+        if (executor == address(0)) revert ZeroExecutor();
         fheExecutor = executor;
     }
 

@@ -53,6 +53,7 @@ contract KmsVerifier is IKmsVerifier {
         uint256 threshold,
         bytes32 salt
     ) {
+        if (domainContract == address(0)) revert ZeroDomainContract();
         _domainChainId = domainChainId;
         _domainContract = domainContract;
         _decryptionDomain =

@@ -2,6 +2,7 @@
 pragma solidity 0.8.30;
 
 import {KmsTest} from "../support/KmsTest.sol";
+import {AccessControl} from "../../registry/AccessControl.sol";
 import {IAccessControl} from "../../interfaces/IAccessControl.sol";
 
 contract AccessControlTest is KmsTest {
@@ -31,6 +32,11 @@ contract AccessControlTest is KmsTest {
         vm.prank(address(executor));
         _denied(address(executor));
         acl.allow(handle, ALICE);
+    }
+
+    function test_there_is_always_an_executor() public {
+        vm.expectRevert(IAccessControl.ZeroExecutor.selector);
+        new AccessControl(address(0));
     }
 
     function test_rights_are_passed_on() public {

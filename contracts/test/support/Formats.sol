@@ -13,8 +13,9 @@ contract Formats {
         Handles.checkRequest(handles);
     }
 
-    function check(bytes32 handle) external view returns (uint256) {
-        return Handles.check(handle);
+    function check(bytes32 handle) external view returns (uint256 bits) {
+        Handles.check(handle);
+        return Handles.bitsOf(Handles.typeOf(handle));
     }
 
     function parseExtraData(bytes calldata data) external pure returns (ExtraData.Fields memory) {

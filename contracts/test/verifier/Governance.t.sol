@@ -194,6 +194,11 @@ contract GovernanceTest is KmsTest {
         _reject(four, 1, 3, abi.encodeWithSelector(Committee.DuplicateSigner.selector, four[0]));
     }
 
+    function test_decryption_domain_names_a_contract() public {
+        vm.expectRevert(IKmsVerifier.ZeroDomainContract.selector);
+        new KmsVerifier(1, address(0), parties, T, THRESHOLD, SALT);
+    }
+
     function test_largest_committee_and_a_committee_of_one() public {
         (, address[] memory many) = _committee("c", 255);
         KmsVerifier largest = new KmsVerifier(1, address(1), many, 84, 169, SALT);
