@@ -28,3 +28,5 @@ pub mod tls;
 
 #[cfg(test)]
 mod test_support;
+#[cfg(test)]
+mod testkit;

@@ -51,7 +51,12 @@ impl Findings {
                 }
             })
             .collect();
-        Self { arrived: bitmap(outcome.arrived.without(wrong)), late: bitmap(outcome.late), wrong: bitmap(wrong), evidence }
+        Self {
+            arrived: bitmap(outcome.arrived.without(wrong)),
+            late: bitmap(outcome.late),
+            wrong: bitmap(wrong),
+            evidence,
+        }
     }
 
     /// The findings of another request of the same job.

@@ -89,8 +89,8 @@ pub fn client_config(
     index: u16,
 ) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsError> {
     let (roots, name) = parties.trust(index).ok_or(TlsError::NoParty(index))?;
-    let server = ServerName::try_from(name.clone())
-        .map_err(|e| TlsError::Root { whose: name, problem: e.to_string() })?;
+    let server =
+        ServerName::try_from(name.clone()).map_err(|e| TlsError::Root { whose: name, problem: e.to_string() })?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)

@@ -67,7 +67,9 @@ impl std::fmt::Display for BoundsError {
         match self {
             Self::Missing(field) => write!(f, "{field} is missing"),
             Self::Length { field, expected, got } => write!(f, "{field} has {got} bytes instead of {expected}"),
-            Self::TooLong { field, max, got } => write!(f, "{field} has {got} bytes or entries, at most {max} are allowed"),
+            Self::TooLong { field, max, got } => {
+                write!(f, "{field} has {got} bytes or entries, at most {max} are allowed")
+            }
         }
     }
 }
@@ -117,7 +119,11 @@ pub fn check_decrypt(request: &node::DecryptRequest) -> Result<(), BoundsError> 
             ids("handles", &r.handles, MAX_HANDLES)?;
             exact("selector", &r.selector, SELECTOR)?;
             if r.finality > u32::from(u16::MAX) {
-                return Err(BoundsError::TooLong { field: "finality", max: usize::from(u16::MAX), got: r.finality as usize });
+                return Err(BoundsError::TooLong {
+                    field: "finality",
+                    max: usize::from(u16::MAX),
+                    got: r.finality as usize,
+                });
             }
             exact("context_id", &r.context_id, ID)
         }
@@ -318,7 +324,8 @@ mod tests {
         use peer::frame::Body;
         let frame = |body| check_frame(&peer::Frame { body });
         assert!(frame(None).is_err());
-        let share = peer::Share { session: vec![0; ID], round: 0, payload: vec![0; 8].into(), signature: vec![0; SIGNATURE] };
+        let share =
+            peer::Share { session: vec![0; ID], round: 0, payload: vec![0; 8].into(), signature: vec![0; SIGNATURE] };
         assert!(frame(Some(Body::Share(share.clone()))).is_ok());
         assert!(frame(Some(Body::Share(peer::Share { session: vec![], ..share.clone() }))).is_err());
         assert!(frame(Some(Body::Share(peer::Share { signature: vec![0; 64], ..share.clone() }))).is_err());

@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn granted_handles_round_trip() {
-        let granted = Granted { handle: B256::repeat_byte(1), key_id: B256::repeat_byte(2), digest: B256::repeat_byte(3) };
+        let granted =
+            Granted { handle: B256::repeat_byte(1), key_id: B256::repeat_byte(2), digest: B256::repeat_byte(3) };
         assert_eq!(Granted::from_bytes(&granted.to_bytes()), Some(granted));
         assert_eq!(Granted::from_bytes(&granted.to_bytes()[1..]), None);
         assert_eq!(Granted::from_bytes(&[]), None);

@@ -143,12 +143,8 @@ impl Inner {
             Err(error) => return self.no_ciphertext(call, &grant, &error).await,
         };
         let job = work.job();
-        let subject = Subject {
-            request_id: call.id,
-            epoch_id: call.epoch_id,
-            key_id: work.material.key_id,
-            mpc_micros: 0,
-        };
+        let subject =
+            Subject { request_id: call.id, epoch_id: call.epoch_id, key_id: work.material.key_id, mpc_micros: 0 };
         // The same ciphertexts were opened for another request: the values are the same.
         let prior = self.parts.store.request_of_job(job.as_bytes().into()).await?.filter(|row| row.id != call.id);
         if let Some(known) = self.record(call, &grant, job.as_bytes().into()).await? {
@@ -188,9 +184,10 @@ impl Inner {
 
     /// Records the request. An outcome if another task has settled it in the meantime.
     async fn record(&self, call: &Call, grant: &Grant, job_id: B256) -> Result<Option<Outcome>, EngineError> {
-        let granted = grant.handles.iter().map(|g| {
-            Granted { handle: g.handle.raw(), key_id: g.key_id, digest: g.digest }.to_bytes()
-        });
+        let granted = grant
+            .handles
+            .iter()
+            .map(|g| Granted { handle: g.handle.raw(), key_id: g.key_id, digest: g.digest }.to_bytes());
         let task = Task { call: Some(call.raw.clone()), granted: granted.collect() };
         let new = NewRequest {
             id: call.id,
@@ -209,12 +206,7 @@ impl Inner {
         }
     }
 
-    async fn no_ciphertext(
-        &self,
-        call: &Call,
-        grant: &Grant,
-        error: &CiphertextError,
-    ) -> Result<Settled, EngineError> {
+    async fn no_ciphertext(&self, call: &Call, grant: &Grant, error: &CiphertextError) -> Result<Settled, EngineError> {
         if !error.is_final() {
             return Ok(not_yet(NotYetReason::CiphertextUnavailable, error.to_string(), LATER).into());
         }

@@ -52,7 +52,9 @@ async fn a_lying_party_is_outvoted_and_named() {
         let honest: Vec<_> = (1u16..).zip(&nodes[..3]).collect();
         let id = cluster.call(4, cluster.v1()).id();
         let liar = nodes[3].engine.decrypt(cluster.call(4, cluster.v1()), WAIT);
-        let (_, _) = tokio::join!(liar, cluster.ask(&honest, &cluster.v1()));
+        let extra_data = cluster.v1();
+        let (_, asked) = tokio::join!(liar, cluster.ask(&honest, &extra_data));
+        assert_eq!(asked, id);
         for (_, node) in &honest {
             let receipt = node.receipt(id).await;
             let got = (bits(&receipt.arrived), bits(&receipt.late), bits(&receipt.wrong));

@@ -15,8 +15,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use super::link::{self, LinkError};
 use super::Inner;
+use super::link::{self, LinkError};
 use crate::tls::{TlsError, client_config};
 
 /// Time for TCP and TLS together.

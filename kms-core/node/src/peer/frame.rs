@@ -40,7 +40,7 @@ pub struct FrameProof {
 /// A frame that its supposed sender has not signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the frame is not signed by its sender")]
-pub struct ForeignFrame;
+pub(super) struct ForeignFrame;
 
 fn digest(committee: &[u8; 32], sender: u16, session: &SessionId, round: u8, payload_hash: &[u8; 32]) -> B256 {
     let mut hash = Sha3_256::new();

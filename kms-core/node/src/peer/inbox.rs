@@ -24,12 +24,7 @@ pub struct InboxLimits {
 
 impl Default for InboxLimits {
     fn default() -> Self {
-        Self {
-            peer_bytes: 8 << 20,
-            peer_messages: 4096,
-            total_bytes: 32 << 20,
-            age: Duration::from_secs(120),
-        }
+        Self { peer_bytes: 8 << 20, peer_messages: 4096, total_bytes: 32 << 20, age: Duration::from_secs(120) }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_proto::peer::{self, Frame, frame::Body};
 use kms_proto::bounds;
+use kms_proto::peer::{self, Frame, frame::Body};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;

@@ -111,7 +111,11 @@ async fn bad_peer_certificates_are_refused() {
         ("another context", leaf(root(3), &other_context), "BadCertificate"),
         ("this party's own name", leaf(root(1), &fixture.name(1)), "BadCertificate"),
         ("a name of no party", leaf(root(3), "relayer.example"), "BadCertificate"),
-        ("a party beyond the committee", leaf(root(3), &fixture.name(3).replace("party-3", "party-5")), "BadCertificate"),
+        (
+            "a party beyond the committee",
+            leaf(root(3), &fixture.name(3).replace("party-3", "party-5")),
+            "BadCertificate",
+        ),
     ];
     for (row, shows, alert) in rows {
         let refusal = knock_as_peer(&fixture, shows).await.expect_err(row);
