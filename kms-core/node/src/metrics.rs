@@ -258,7 +258,7 @@ struct Shown {
     lifecycle: Arc<Lifecycle>,
 }
 
-/// Serves `/metrics` and `/healthz` until cancelled.
+/// Serves `/metrics`, `/healthz` (200 while the process lives) and `/readyz` (200 in phase Ready) until cancelled.
 ///
 /// # Errors
 /// The listener fails.
@@ -271,6 +271,7 @@ pub async fn serve(
     let app = Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(show_health))
+        .route("/readyz", get(show_ready))
         .with_state(Shown { metrics, lifecycle });
     axum::serve(listener, app).with_graceful_shutdown(cancel.cancelled_owned()).await
 }
@@ -281,9 +282,17 @@ async fn show_metrics(State(shown): State<Shown>) -> impl IntoResponse {
 }
 
 async fn show_health(State(shown): State<Shown>) -> impl IntoResponse {
+    condition(shown.lifecycle.phase())
+}
+
+async fn show_ready(State(shown): State<Shown>) -> impl IntoResponse {
     let phase = shown.lifecycle.phase();
     let status = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(serde_json::json!({ "phase": phase.name(), "version": env!("CARGO_PKG_VERSION") })))
+    (status, condition(phase))
+}
+
+fn condition(phase: Phase) -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "phase": phase.name(), "version": env!("CARGO_PKG_VERSION") }))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ async fn main() -> ExitCode {
     match demo(&args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("\nThe demo failed: {error:?}");
+            eprintln!("\nThe demo failed: {error:#}");
             ExitCode::FAILURE
         }
     }
