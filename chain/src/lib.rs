@@ -26,3 +26,5 @@ pub use kms_encoding::FheType;
 
 #[cfg(test)]
 mod golden;
+#[cfg(all(test, feature = "rpc"))]
+mod testing;

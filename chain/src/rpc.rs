@@ -20,6 +20,7 @@ pub use error::RpcError;
 
 use alloy::{primitives::B256, transports::TransportResult};
 use endpoint::Endpoint;
+use futures::{FutureExt, future::BoxFuture};
 use std::{
     future::Future,
     sync::{
@@ -119,21 +120,26 @@ impl Chain {
     /// # Errors
     /// When no endpoint can be used.
     pub async fn provider(&self) -> Result<DynProvider, RpcError> {
-        self.try_each(async |endpoint| endpoint.provider(self.chain_id()).await).await
+        self.try_each(|endpoint| endpoint.provider(self.chain_id()).boxed()).await
     }
 
     /// Runs an operation on the active endpoint, on the next ones if the endpoint fails.
     ///
     /// # Errors
     /// The node's own error, or the last endpoint's failure.
-    pub async fn run<T, F>(&self, operation: impl Fn(DynProvider) -> F) -> Result<T, RpcError>
+    pub async fn run<T, F>(&self, operation: impl Fn(DynProvider) -> F + Send + Sync) -> Result<T, RpcError>
     where
-        F: Future<Output = TransportResult<T>>,
+        F: Future<Output = TransportResult<T>> + Send,
+        T: Send,
     {
-        self.try_each(async |endpoint| endpoint.run(self.chain_id(), &operation).await).await
+        let operation = &operation;
+        self.try_each(move |endpoint| endpoint.run(self.chain_id(), operation).boxed()).await
     }
 
-    async fn try_each<T>(&self, operation: impl AsyncFn(&Endpoint) -> Result<T, RpcError>) -> Result<T, RpcError> {
+    async fn try_each<'a, T>(
+        &'a self,
+        operation: impl Fn(&'a Endpoint) -> BoxFuture<'a, Result<T, RpcError>>,
+    ) -> Result<T, RpcError> {
         let endpoints = &self.inner.endpoints;
         let first = self.inner.active.load(Ordering::Relaxed);
         let mut last = RpcError::NoEndpoints;
@@ -156,3 +162,6 @@ impl Chain {
         Err(last)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Against real anvil.
+
+use super::*;
+use crate::testing::{Anvil, CHAIN, Proxy};
+use alloy::{eips::BlockNumberOrTag, primitives::Address, sol, sol_types::SolCall};
+
+sol! {
+    function decimals() external view returns (uint8);
+}
+
+async fn connect(urls: &[Url]) -> Result<Chain, RpcError> {
+    Chain::connect(urls, CHAIN).await
+}
+
+/// Puts code that returns `value` at an address.
+async fn returning(anvil: &Anvil, value: u8) -> Address {
+    let to = Address::repeat_byte(0x77);
+    // PUSH1 value PUSH0 MSTORE PUSH1 32 PUSH0 RETURN
+    let code = format!("0x60{value:02x}5f5260205ff3");
+    let _: serde_json::Value = anvil.rpc("anvil_setCode", serde_json::json!([to, code])).await;
+    to
+}
+
+#[tokio::test]
+async fn an_endpoint_of_another_chain_is_never_used() {
+    let (right, wrong) = (Anvil::start().await, Anvil::with(&["--chain-id", "5"]).await);
+    let error = connect(&[wrong.url()]).await.expect_err("wrong chain");
+    assert!(matches!(error, RpcError::WrongChain { expected: CHAIN, found: 5, .. }), "{error}");
+    let chain = connect(&[wrong.url(), right.url()]).await.expect("one is right");
+    assert_eq!(chain.heights().await.expect("heights").latest.hash, right.head().await);
+    let reports = chain.survey(1).await;
+    assert!(reports[0].head.as_ref().is_err_and(|error| error.contains("serves chain 5")));
+    assert!(reports[1].head.is_ok());
+}
+
+#[tokio::test]
+async fn urls_are_checked_and_their_secrets_never_shown() {
+    assert!(matches!(connect(&[]).await, Err(RpcError::NoEndpoints)));
+    let ftp = "ftp://user:secret@example.org/key".parse().expect("a URL");
+    let error = connect(&[ftp]).await.expect_err("ftp");
+    assert_eq!(error.to_string(), "RPC endpoint ftp://example.org is neither http(s) nor ws(s)");
+    let unreachable = "http://user:secret@127.0.0.1:1/key?token=secret".parse().expect("a URL");
+    let chain = connect(&[unreachable]).await.expect("being down is no reason not to start");
+    let error = chain.heights().await.expect_err("nobody listens");
+    assert!(error.is_endpoint_failure());
+    let shown = format!("{error} {error:?} {chain:?} {:?}", chain.survey(1).await);
+    assert!(!shown.contains("secret") && !shown.contains("key"), "{shown}");
+}
+
+#[tokio::test]
+async fn an_answer_of_the_node_is_no_failure_of_the_endpoint() {
+    let anvil = Anvil::start().await;
+    let chain = anvil.chain().await;
+    let to = Address::repeat_byte(0x66);
+    // PUSH1 0xab PUSH0 MSTORE PUSH1 1 PUSH1 31 REVERT
+    let _: serde_json::Value = anvil.rpc("anvil_setCode", serde_json::json!([to, "0x60ab5f526001601ffd"])).await;
+    let error = chain.call(to, &decimalsCall {}, BlockId::latest()).await.expect_err("it reverts");
+    assert!(!error.is_endpoint_failure());
+    assert_eq!(error.revert_data().expect("revert data")[..], [0xab]);
+    let nobody = Address::repeat_byte(0x55);
+    let error = chain.call(nobody, &decimalsCall {}, BlockId::latest()).await.expect_err("no code");
+    assert!(matches!(error, RpcError::Decode(decimalsCall::SIGNATURE)), "{error}");
+    let error = chain.send_raw(&[1, 2, 3]).await.expect_err("no transaction");
+    assert!(matches!(error, RpcError::Answer { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn endpoints_that_disagree_are_noticed() {
+    let (one, other) = (Anvil::start().await, Anvil::start().await);
+    let chain = connect(&[one.url(), other.url()]).await.expect("both up");
+    let to = returning(&one, 6).await;
+    returning(&other, 18).await;
+    let error = chain.call_agreed(to, &decimalsCall {}, BlockId::latest()).await.expect_err("6 is not 18");
+    assert!(matches!(error, RpcError::Disagreement { .. }), "{error}");
+    returning(&other, 6).await;
+    assert_eq!(chain.call_agreed(to, &decimalsCall {}, BlockId::latest()).await.expect("agreed"), 6);
+    one.log(1).await;
+    other.log(2).await;
+    let reports = chain.survey(100).await;
+    assert_eq!(reports.iter().map(|report| report.disagrees).collect::<Vec<_>>(), [false, true]);
+}
+
+#[tokio::test]
+async fn one_of_several_is_enough_for_an_agreed_call() {
+    let anvil = Anvil::start().await;
+    let proxy = Proxy::to(anvil.port).await;
+    let chain = connect(&[proxy.url(), anvil.url()]).await.expect("both up");
+    let to = returning(&anvil, 9).await;
+    proxy.cut();
+    assert_eq!(chain.call_agreed(to, &decimalsCall {}, BlockId::latest()).await.expect("one answers"), 9);
+    assert_eq!(chain.call(to, &decimalsCall {}, BlockId::latest()).await.expect("failover"), 9);
+}
+
+#[tokio::test]
+async fn a_lagging_active_endpoint_is_left() {
+    let (behind, ahead) = (Anvil::start().await, Anvil::start().await);
+    let chain = connect(&[behind.url(), ahead.url()]).await.expect("both up");
+    // Two anvils make different blocks: only the genesis block is common, so the lagging one is put back to it.
+    behind.rollback(1).await;
+    ahead.mine(10).await;
+    let reports = chain.survey(3).await;
+    assert!(reports.iter().all(|report| !report.disagrees), "{reports:?}");
+    assert_eq!(chain.heights().await.expect("heights").latest.hash, ahead.head().await);
+}
+
+#[tokio::test]
+async fn calls_read_at_one_canonical_block() {
+    let anvil = Anvil::start().await;
+    let chain = anvil.chain().await;
+    let to = returning(&anvil, 3).await;
+    anvil.mine(1).await;
+    let block = chain.heights().await.expect("heights").latest;
+    let at = BlockId::hash_canonical(block.hash);
+    assert_eq!(chain.call(to, &decimalsCall {}, at).await.expect("canonical"), 3);
+    assert_eq!(chain.block_by_hash(block.hash).await.expect("block"), Some(block));
+    assert_eq!(chain.block_by_number(block.number).await.expect("block"), Some(block));
+    assert_eq!(chain.block_by_number(block.number + 1).await.expect("no block"), None);
+    let unknown = BlockId::hash_canonical(B256::repeat_byte(1));
+    let error = chain.call(to, &decimalsCall {}, unknown).await.expect_err("no such block");
+    assert!(!error.is_endpoint_failure(), "{error}");
+    assert_eq!(BlockId::from(BlockNumberOrTag::Latest), BlockId::latest());
+}
