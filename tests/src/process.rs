@@ -69,7 +69,15 @@ impl Process {
         }
         let out = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let err: File = out.try_clone()?;
-        let child = Command::new(&self.program)
+        let mut command = match parent_death_wrapper() {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "KILL"]).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
+        let child = command
             .args(&self.args)
             .envs(self.envs.iter().cloned())
             .stdin(Stdio::null())
@@ -132,6 +140,12 @@ impl Drop for Process {
         self.resume();
         self.kill();
     }
+}
+
+/// util-linux's `setpriv`, by which a child dies even when this process is killed and can't drop anything.
+fn parent_death_wrapper() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join("setpriv")).find(|file| file.exists())
 }
 
 /// Runs a program to its end and returns what it printed.
