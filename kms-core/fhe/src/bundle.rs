@@ -297,7 +297,7 @@ impl EvalKeys {
         if !all.is_conformant(&config(params, with_compression).into()) {
             return Err(BundleError::Format { file: SERVER_KEY, source: FormatError::OtherParameters });
         }
-        Ok(Self::new(params, all.decompress()))
+        Self::new(params, all.decompress())
     }
 }
 

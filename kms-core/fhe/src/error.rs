@@ -69,6 +69,9 @@ pub enum BundleError {
         /// Why.
         source: FormatError,
     },
+    /// The threads to compute on can't be started.
+    #[error("starting threads: {0}")]
+    Threads(String),
     /// The common reference string can't be made.
     #[error("making the CRS: {0}")]
     Crs(String),

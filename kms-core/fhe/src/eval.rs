@@ -1,23 +1,28 @@
 //! Computing on ciphertexts.
 //!
-//! tfhe's high-level operations take the server key from a thread local. Each operation here runs on a thread of its own
-//! with the key set, so callers may call from wherever they are, tasks and rayon workers included: with the key in the
-//! worker's own thread local, a stolen task could find it borrowed. A thread costs microseconds, an operation
-//! milliseconds; inside, tfhe uses the global rayon pool.
+//! tfhe's high-level operations take the server key from a thread local and split their work over the rayon pool they run
+//! in. So the keys come with a pool of their own, whose threads got the key at their start and keep it: an operation may be
+//! called from anywhere, rayon workers of other pools included, and a task that a waiting thread picks up meanwhile finds
+//! the same key. (Setting the key per operation would panic there, where it is in use.)
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use kms_encoding::{FheType, ParamsId, Plaintext, Word};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use tfhe::integer::U256;
 use tfhe::prelude::*;
-use tfhe::{CompressedSquashedNoiseCiphertextList, FheBool, ServerKey, with_server_key_as_context};
+use tfhe::{CompressedSquashedNoiseCiphertextList, FheBool, ServerKey, set_server_key};
 
 use crate::ciphertext::{Inner, SquashedInner, make, make_uint, on_uint, on_uints};
-use crate::{Ciphertext, EvalError, Squashed};
+use crate::{BundleError, Ciphertext, EvalError, Squashed};
 
-/// The keys to compute and to squash with, ready to use: about 1 GB under the production parameters.
+/// The keys to compute and to squash with, ready to use: about 1 GB under the production parameters. Clones share them.
 #[derive(Clone)]
 pub struct EvalKeys {
     params: ParamsId,
-    key: ServerKey,
+    has_compression: bool,
+    pool: Arc<ThreadPool>,
 }
 
 /// An operation on two ciphertexts of the same type.
@@ -45,8 +50,14 @@ impl BinaryOp {
 }
 
 impl EvalKeys {
-    pub(crate) const fn new(params: ParamsId, key: ServerKey) -> Self {
-        Self { params, key }
+    pub(crate) fn new(params: ParamsId, key: ServerKey) -> Result<Self, BundleError> {
+        let has_compression = key.supports_noise_squashing_compression();
+        let pool = ThreadPoolBuilder::new()
+            .thread_name(|i| format!("fhe-{i}"))
+            .start_handler(move |_| set_server_key(key.clone()))
+            .build()
+            .map_err(|e| BundleError::Threads(e.to_string()))?;
+        Ok(Self { params, has_compression, pool: Arc::new(pool) })
     }
 
     /// Parameter set of the key.
@@ -57,14 +68,13 @@ impl EvalKeys {
 
     /// Whether compressed squashed lists can be made.
     #[must_use]
-    pub fn has_compression(&self) -> bool {
-        self.key.supports_noise_squashing_compression()
+    pub const fn has_compression(&self) -> bool {
+        self.has_compression
     }
 
-    /// Runs `f` with the server key set.
+    /// Runs `f` in the pool that has the server key.
     pub(crate) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T, EvalError> {
-        let key = self.key.clone();
-        std::thread::scope(|s| s.spawn(|| with_server_key_as_context(key, f)).join()).map_err(|_| EvalError::Panicked)
+        catch_unwind(AssertUnwindSafe(|| self.pool.install(f))).map_err(|_| EvalError::Panicked)
     }
 
     /// A ciphertext of a public constant, under no randomness at all: what `trivialEncrypt` and scalar operands are.

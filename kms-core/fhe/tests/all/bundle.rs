@@ -49,7 +49,10 @@ fn a_changed_file_is_found_before_it_is_parsed() {
     let folder = copy("changed");
     for file in [bundle::PUBLIC_KEY, bundle::SERVER_KEY, bundle::SQUASHING_KEY, bundle::CRS, bundle::COMPRESSION_KEY] {
         let honest = fs::read(folder.join(file)).unwrap();
-        let load = || PublicKeys::load(&folder).map(|_| ()).and_then(|()| EvalKeys::load(&folder).map(|_| ()));
+        let load = || match file {
+            bundle::PUBLIC_KEY | bundle::CRS => PublicKeys::load(&folder).map(|_| ()),
+            _ => EvalKeys::load(&folder).map(|_| ()),
+        };
         let mut flipped = honest.clone();
         flipped[honest.len() / 2] ^= 1;
         for (spoilt, what) in [(&flipped[..], "digest"), (&honest[..honest.len() - 1], "size")] {
@@ -62,8 +65,9 @@ fn a_changed_file_is_found_before_it_is_parsed() {
         fs::remove_file(folder.join(file)).unwrap();
         assert!(matches!(load().unwrap_err(), BundleError::Io { .. }));
         fs::write(folder.join(file), honest).unwrap();
-        load().unwrap();
     }
+    PublicKeys::load(&folder).unwrap();
+    EvalKeys::load(&folder).unwrap();
 }
 
 #[test]

@@ -81,13 +81,13 @@ fn operations_that_do_not_exist_are_refused() {
 fn operations_work_inside_rayon_workers() {
     let f = fixture();
     let sums =
-        rayon_scope(8, |i| f.eval.binary(BinaryOp::Add, &f.trivial(FheType::Uint8, i), &f.trivial(FheType::Uint8, 1)));
+        in_rayon(8, |i| f.eval.binary(BinaryOp::Add, &f.trivial(FheType::Uint8, i), &f.trivial(FheType::Uint8, 1)));
     for (i, sum) in sums.into_iter().enumerate() {
         assert_eq!(f.open(&sum.unwrap()), Word::from(i as u64 + 1));
     }
 }
 
-fn rayon_scope<T: Send>(count: u128, f: impl Fn(u128) -> T + Sync) -> Vec<T> {
+fn in_rayon<T: Send>(count: u128, f: impl Fn(u128) -> T + Sync) -> Vec<T> {
     use rayon::prelude::*;
     (0..count as u64).into_par_iter().map(|i| f(i.into())).collect()
 }

@@ -60,7 +60,7 @@ fn trailing_and_oversized_bytes_are_refused() {
 #[test]
 fn mutants_are_refused_without_a_panic() {
     let f = fixture();
-    for mutant in mutations(&vote(), 300, 2) {
+    for mutant in mutations(&vote(), 180, 2) {
         assert!(inputs::verify(&f.keys, &mutant, &METADATA).is_err());
     }
 }
