@@ -26,5 +26,7 @@ pub use kms_encoding::FheType;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod properties;
 #[cfg(all(test, feature = "rpc"))]
 mod testing;
