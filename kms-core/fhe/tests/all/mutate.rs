@@ -23,7 +23,7 @@ impl Iterator for Mutations<'_> {
         let size = self.honest.len();
         let mut bytes = self.honest.to_vec();
         match self.left % 6 {
-            0 => bytes.truncate(if self.left % 12 == 0 {
+            0 => bytes.truncate(if self.left.is_multiple_of(12) {
                 r.random_range(0..size.min(400))
             } else {
                 r.random_range(0..size)
