@@ -168,6 +168,8 @@ struct Inner {
     jobs: Mutex<HashMap<JobId, Arc<Job>>>,
     /// This party's messages of jobs that ended lately.
     shares: Mutex<LruCache<JobId, Bytes>>,
+    /// One old share is computed at a time: peers that ask must not take the machine from running jobs.
+    recomputing: tokio::sync::Semaphore,
     counts: Mutex<HashMap<u16, PeerCount>>,
     tasks: TaskTracker,
 }
@@ -201,6 +203,7 @@ impl Engine {
             requests: Mutex::default(),
             jobs: Mutex::default(),
             shares: Mutex::new(LruCache::new(SHARES)),
+            recomputing: tokio::sync::Semaphore::new(1),
             counts: Mutex::default(),
             tasks: TaskTracker::new(),
         });

@@ -42,6 +42,10 @@ use inbox::{Delivery, Inbox};
 
 /// Frames that wait for one peer's stream.
 const QUEUE: usize = 512;
+/// Bytes under way on one stream, and on its connection: a slow link must not stall a burst of small jobs.
+const STREAM_WINDOW: u32 = 4 << 20;
+/// See [`STREAM_WINDOW`].
+const CONNECTION_WINDOW: u32 = 8 << 20;
 /// How often open sessions are looked over for missing messages.
 const TICK: Duration = Duration::from_millis(500);
 /// A session this old asks for what it lacks; every further time after twice the pause.

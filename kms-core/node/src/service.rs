@@ -175,6 +175,7 @@ impl Node for Service {
                 last_seen_ms: peer.last_seen_ms,
                 wrong: count.wrong,
                 late: count.late,
+                problem: bounds::text(peer.problem.unwrap_or_default()),
             }
         });
         Ok(Response::new(HealthResponse {

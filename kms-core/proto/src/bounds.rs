@@ -227,6 +227,7 @@ pub fn check_health(response: &node::HealthResponse) -> Result<(), BoundsError> 
     at_most("version", response.version.len(), MAX_TEXT)?;
     exact("committee_hash", &response.committee_hash, ID)?;
     at_most("peers", response.peers.len(), MAX_PARTIES)?;
+    response.peers.iter().try_for_each(|peer| at_most("peers.problem", peer.problem.len(), MAX_TEXT))?;
     ids("usable_keys", &response.usable_keys, MAX_KEYS)
 }
 

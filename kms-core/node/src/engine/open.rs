@@ -128,6 +128,8 @@ impl Inner {
             // Before its message is there the job has not sent anything either; it will.
             return Ok(running.message());
         }
+        // Never closed; whoever waited may find the share that another peer asked for.
+        let _turn = self.recomputing.acquire().await;
         if let Some(message) = self.shares.lock().get(&job) {
             return Ok(Some(message.clone()));
         }

@@ -1,6 +1,7 @@
 //! Four parties in one process, over real mutual TLS, decrypt real blocks; the chain and the object store are tables.
 
 use alloy_primitives::U256;
+use kms_chain::eip712::{DecryptionReceipt, receipt_digest, recover};
 use kms_chain::extra_data::ExtraData;
 use kms_encoding::FheType;
 use kms_proto::node::{DecryptRequest, RefusedReason, decrypt_request};
@@ -24,10 +25,23 @@ async fn four_parties_answer_and_repeat_their_answer() {
     let nodes = cluster.start_all(&[]).await;
     let all: Vec<_> = (1u16..).zip(&nodes).collect();
     let id = cluster.ask(&all, &cluster.v1()).await;
-    for node in &nodes {
-        let receipt = node.receipt(id).await;
+    for (index, node) in &all {
+        let (index, receipt) = (*index, node.receipt(id).await);
         assert_eq!((bits(&receipt.arrived), bits(&receipt.late), bits(&receipt.wrong)), (15, 0, 0));
         kms_proto::bounds::check_receipt(&receipt).unwrap();
+        let statement = DecryptionReceipt {
+            requestId: id,
+            contextId: cluster.world.context,
+            epochId: EPOCH,
+            keyId: KEY,
+            arrived: U256::from(15),
+            late: U256::ZERO,
+            wrong: U256::ZERO,
+            mpcMicros: receipt.mpc_micros,
+        };
+        let digest = receipt_digest(&cluster.fixture.manifest.decryption_domain.eip712(), &statement);
+        let signature = receipt.signature.as_slice().try_into().unwrap();
+        assert_eq!(recover(digest, &signature).unwrap(), cluster.fixture.party(index).address());
     }
     // The same request again, now from the store; then the same ciphertexts for another request.
     cluster.ask(&all, &cluster.v1()).await;

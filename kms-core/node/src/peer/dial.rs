@@ -15,8 +15,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use super::Inner;
 use super::link::{self, LinkError};
+use super::{CONNECTION_WINDOW, Inner, STREAM_WINDOW};
 use crate::tls::{TlsError, client_config};
 
 /// Time for TCP and TLS together.
@@ -77,14 +77,16 @@ async fn attempt(
     Ok(link::run(inner, peer, out, frames).await)
 }
 
-async fn connect(url: &str, connector: TlsConnector, name: ServerName<'static>) -> Result<Channel, String> {
+pub(super) async fn connect(url: &str, connector: TlsConnector, name: ServerName<'static>) -> Result<Channel, String> {
     let address = url.strip_prefix("https://").unwrap_or(url).to_owned();
     // TLS is ours, below tonic; the authority it sees is the name that the certificate must have.
     let endpoint = Endpoint::try_from(format!("http://{}", name.to_str()))
         .map_err(|e| e.to_string())?
         .connect_timeout(CONNECT)
         .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_while_idle(true);
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
     let connect = service_fn(move |_: Uri| {
         let (address, connector, name) = (address.clone(), connector.clone(), name.clone());
         async move {

@@ -114,4 +114,12 @@ mod tests {
             assert!(verify(spoil, &committee, 3, address).is_err());
         }
     }
+
+    #[test]
+    fn the_signed_bytes_are_pinned() {
+        // Computed with another implementation: SHA3-256 of "KMS-FRAME-1" ‖ 01×32 ‖ 03 ‖ 09×32 ‖ 00000002 ‖ SHA3-256(010203).
+        let expected = "177b57bbdf5fe4deb63bbe123f1644a8e3c5a05681d50e9040e7ff86404739e1";
+        let hash = Sha3_256::digest([1, 2, 3]).into();
+        assert_eq!(hex::encode(digest(&[1; 32], 3, &[9; 32], 2, &hash)), expected);
+    }
 }

@@ -22,7 +22,7 @@ const PING: Duration = Duration::from_secs(10);
 /// … and a stream without any frame for this long is dead.
 const IDLE: Duration = Duration::from_secs(35);
 /// Requests to send again that wait for one peer.
-const RESENDS: usize = 64;
+const RESENDS: usize = bounds::MAX_SESSIONS;
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Inner, link};
+use super::{CONNECTION_WINDOW, Inner, STREAM_WINDOW, link};
 use crate::tls::{Limits, TlsError, incoming, party_of, server_config};
 
 /// Who is on the other end of a connection, by its certificate.
@@ -68,6 +68,8 @@ pub(super) fn start(inner: &Arc<Inner>, listener: TcpListener) -> Result<(), Tls
         let served = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .max_concurrent_streams(4)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .add_service(service)
             .serve_with_incoming_shutdown(connections, cancel.cancelled_owned())
             .await;

@@ -109,3 +109,68 @@ async fn another_committee_is_refused_and_named() {
     one.stopped().await;
     two.stopped().await;
 }
+
+/// Dials party 2 with the certificate of party 1 and says `frames`; how party 2 ends the stream.
+async fn say(fixture: &Fixture, frames: Vec<Frame>) -> tonic::Status {
+    let parties = Parties::new(&fixture.manifest.committee, 1).unwrap();
+    let (config, name) = crate::tls::client_config(fixture.leaf(1), &parties, 2).unwrap();
+    let url = format!("https://{}", fixture.addresses[1]);
+    let channel = dial::connect(&url, tokio_rustls::TlsConnector::from(config), name).await.unwrap();
+    let mut client = kms_proto::peer::peer_client::PeerClient::new(channel);
+    let (out, queued) = mpsc::channel(8);
+    for frame in frames {
+        out.send(frame).await.unwrap();
+    }
+    let mut stream = client.link(tokio_stream::wrappers::ReceiverStream::new(queued)).await.unwrap().into_inner();
+    loop {
+        if let Err(status) = stream.message().await {
+            return status;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_breaks_the_protocol_is_cut_off() {
+    let fixture = Fixture::new(4).await;
+    let (two, end_two) = hub(&fixture, fixture.party(2), HubOptions::default()).await;
+    let body = |body| Frame { body: Some(body) };
+    let hello = |spoil: &dyn Fn(&mut peer::Hello)| {
+        let mut hello = peer::Hello {
+            version: 1,
+            index: 1,
+            committee_hash: fixture.manifest.committee_hash().to_vec(),
+            manifest_hash: vec![0; 32],
+        };
+        spoil(&mut hello);
+        body(Body::Hello(hello))
+    };
+    let good = || hello(&|_| {});
+    let share = |signer: u8, payload: usize| {
+        let key = SigningKey::from_slice(&[signer; 32]).unwrap();
+        let payload = Bytes::from(vec![0; payload]);
+        body(Body::Share(frame::sign(&key, &fixture.manifest.committee_hash(), 1, &[1; 32], 1, payload)))
+    };
+    let session = || vec![0; 31];
+    let rows = [
+        ("no hello", vec![share(1, 1)], "no hello"),
+        ("a version from the future", vec![hello(&|h| h.version = 2)], "version 2"),
+        ("the hello of another party", vec![hello(&|h| h.index = 3)], "hello says 3"),
+        ("another committee", vec![hello(&|h| h.committee_hash[0] ^= 1)], "is of committee"),
+        ("two hellos", vec![good(), good()], "second hello"),
+        ("an empty frame", vec![good(), Frame { body: None }], "body is missing"),
+        ("a message signed by somebody else", vec![good(), share(3, 1)], "not signed by its sender"),
+        (
+            "a short session id",
+            vec![good(), body(Body::Resend(peer::Resend { sessions: vec![session()] }))],
+            "31 bytes",
+        ),
+        ("a message over its bound", vec![good(), share(1, kms_proto::bounds::MAX_PAYLOAD + 1)], "payload"),
+        ("a frame over all bounds", vec![good(), share(1, 2 * kms_proto::bounds::MAX_PEER_MESSAGE)], "too large"),
+    ];
+    for (row, frames, expected) in rows {
+        let status = say(&fixture, frames).await;
+        assert!(status.message().contains(expected), "{row}: {status:?}");
+    }
+    end_two.cancel();
+    two.stopped().await;
+}

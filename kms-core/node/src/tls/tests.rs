@@ -195,3 +195,26 @@ fn a_client_has_permissions_a_rate_and_a_cap() {
     drop(first);
     assert!(client.open().is_some());
 }
+
+#[tokio::test]
+async fn connections_that_say_nothing_give_their_place_back() {
+    let fixture = Fixture::new(4).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let verifier = Arc::new(Parties::new(&fixture.manifest.committee, 1).unwrap());
+    let config = server_config(fixture.leaf(1), verifier).unwrap();
+    let cancel = CancellationToken::new();
+    let limits = Limits { connections: 2, handshakes: 1, handshake: Duration::from_millis(50) };
+    let mut connections = incoming(listener, config, limits, |_| Some(()), cancel.clone());
+    let mut mute = Vec::new();
+    for _ in 0..5 {
+        mute.push(TcpStream::connect(address).await.unwrap());
+    }
+    // With one place for handshakes the good one waits for five limits, and then gets in.
+    let parties = Parties::new(&fixture.manifest.committee, 2).unwrap();
+    let (config, name) = client_config(fixture.leaf(2), &parties, 1).unwrap();
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let (client, accepted) = tokio::join!(TlsConnector::from(config).connect(name, tcp), connections.next());
+    assert!(client.is_ok() && accepted.is_some_and(|a| a.is_ok()));
+    cancel.cancel();
+}
