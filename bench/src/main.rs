@@ -44,7 +44,12 @@ async fn main() -> Result<()> {
     let areas = if args.area.is_empty() { vec![Area::Mpc, Area::Node, Area::Gas] } else { args.area.clone() };
     let mut figures: Vec<Figure> = Vec::new();
     if let Some(minutes) = args.cold_build_minutes {
-        figures.push(Figure::new("build.cold_minutes", minutes, "minutes", "cargo build --workspace --all-targets, dev profile, empty target folder"));
+        figures.push(Figure::new(
+            "build.cold_minutes",
+            minutes,
+            "minutes",
+            "cargo build --workspace --all-targets, dev profile, empty target folder",
+        ));
     }
     for area in areas {
         eprintln!("{area:?}");

@@ -61,7 +61,12 @@ fn mask(name: &str, n: usize, t: usize) -> Result<Figure> {
     let session = SessionId::from_bytes([7; 32]);
     let mut out = vec![Gr::<u128, 4>([0; 4]); BATCH];
     let value = rate(BATCH, || prss.add_masks(&session, 0, black_box(&mut out)));
-    Ok(Figure::new(name, value, "masks/s/core", format!("PRSS masks, ({n},{t}), batches of {BATCH}, key derivation included")))
+    Ok(Figure::new(
+        name,
+        value,
+        "masks/s/core",
+        format!("PRSS masks, ({n},{t}), batches of {BATCH}, key derivation included"),
+    ))
 }
 
 fn partial_decrypt() -> Result<Figure> {
@@ -85,7 +90,9 @@ fn partial_decrypt() -> Result<Figure> {
         "mpc.partial_decrypt",
         value,
         "blocks/s/core",
-        format!("partial decryption and mask of squashed blocks, dimension {DIMENSION}, 4 ring coefficients, (4,1), {blocks} blocks a call"),
+        format!(
+            "partial decryption and mask of squashed blocks, dimension {DIMENSION}, 4 ring coefficients, (4,1), {blocks} blocks a call"
+        ),
     ))
 }
 
@@ -93,7 +100,8 @@ fn open(name: &str, n: usize, t: usize) -> Result<Figure> {
     const VALUES: usize = 4096;
     let mut rng = StdRng::seed_from_u64(3);
     // Four values of Z_2^128 are packed in one ring element.
-    let secrets: Vec<Gr<u128, 4>> = (0..VALUES / 4).map(|_| Gr([rng.random(), rng.random(), rng.random(), rng.random()])).collect();
+    let secrets: Vec<Gr<u128, 4>> =
+        (0..VALUES / 4).map(|_| Gr([rng.random(), rng.random(), rng.random(), rng.random()])).collect();
     let mut shares = vec![GrVec::<u128, 4>::zeros(secrets.len()); n];
     for (column, secret) in secrets.iter().enumerate() {
         for (party, share) in shamir::share(*secret, n, t, &mut rng).into_iter().enumerate() {
@@ -106,5 +114,10 @@ fn open(name: &str, n: usize, t: usize) -> Result<Figure> {
     let value = rate(VALUES, || {
         let _ = black_box(codec.decode(black_box(&received)));
     });
-    Ok(Figure::new(name, value, "values/s/core", format!("decoding {n} shares without errors, four values packed per ring element, {VALUES} a batch")))
+    Ok(Figure::new(
+        name,
+        value,
+        "values/s/core",
+        format!("decoding {n} shares without errors, four values packed per ring element, {VALUES} a batch"),
+    ))
 }

@@ -39,7 +39,9 @@ pub(crate) async fn run(home: &Path, params: &str) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (name, ty) in [("bool", FheType::Bool), ("uint64", FheType::Uint64), ("uint256", FheType::Uint256)] {
         let mut times = decryptions(&cluster, &clients, &mut probe, ty).await?;
-        let note = format!("four processes over mTLS, client call to third verified signature, chain reads and ciphertext fetch included, parameters {params}");
+        let note = format!(
+            "four processes over mTLS, client call to third verified signature, chain reads and ciphertext fetch included, parameters {params}"
+        );
         figures.push(Figure::new(&format!("node.decrypt.{name}.p50"), median(times.clone()), "ms", &note));
         figures.push(Figure::new(&format!("node.decrypt.{name}.p99"), percentile(&mut times, 0.99), "ms", &note));
     }

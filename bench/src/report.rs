@@ -70,7 +70,10 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let mut out = format!("Machine: {}. Commit: {}.\n\n| name | value | unit | what |\n|---|---|---|---|\n", self.machine, self.commit);
+        let mut out = format!(
+            "Machine: {}. Commit: {}.\n\n| name | value | unit | what |\n|---|---|---|---|\n",
+            self.machine, self.commit
+        );
         for figure in &self.results {
             out += &format!("| `{}` | {} | {} | {} |\n", figure.name, figure.value, figure.unit, figure.note);
         }
@@ -89,7 +92,11 @@ fn round(value: f64) -> f64 {
 
 fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("?").trim_start_matches(['\t', ' ', ':']);
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or("?")
+        .trim_start_matches(['\t', ' ', ':']);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib: u64 = memory
@@ -117,7 +124,12 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 pub(crate) fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "small counts")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "small counts"
+    )]
     let rank = (share * last as f64).round() as usize;
     values.get(rank).copied().unwrap_or(f64::NAN)
 }

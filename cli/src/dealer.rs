@@ -136,7 +136,11 @@ fn deal(args: &DealArgs, context_id: [u8; 32], committee: &Committee) -> Result<
 }
 
 /// Shares the secret keys and deals PRSS keys: one file per party, in order.
-fn share<'a>(info: &KeyInfo, committee: &Committee, bits: impl Fn(SecretKeyKind) -> Option<&'a [u8]>) -> Vec<ShareFile> {
+fn share<'a>(
+    info: &KeyInfo,
+    committee: &Committee,
+    bits: impl Fn(SecretKeyKind) -> Option<&'a [u8]>,
+) -> Vec<ShareFile> {
     let mut rng = rand::rng();
     let mut files: Vec<_> = insecure_dealt::prss_keys(committee, &mut rng)
         .into_iter()

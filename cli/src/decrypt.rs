@@ -63,7 +63,8 @@ pub async fn run(args: &Args, json: bool) -> Result<String> {
         let ty = Handle::parse(*handle).map_or_else(|_| "?".into(), |handle| format!("{:?}", handle.fhe_type()));
         out += &format!("{handle}  {}  {value}\n", ty.to_lowercase());
     }
-    out += &format!("cleartexts {}\nproof      0x{proof}\nsigned by  {:?}\n", decryption.cleartexts, decryption.signers);
+    out +=
+        &format!("cleartexts {}\nproof      0x{proof}\nsigned by  {:?}\n", decryption.cleartexts, decryption.signers);
     Ok(out)
 }
 

@@ -116,7 +116,10 @@ pub async fn run(args: &Args) -> Result<Report> {
     report.add(
         "manifest",
         Verdict::Ok,
-        format!("{} parties, t = {}, {} sign, context {}", committee.n, committee.t, committee.threshold, committee.context_id),
+        format!(
+            "{} parties, t = {}, {} sign, context {}",
+            committee.n, committee.t, committee.threshold, committee.context_id
+        ),
     );
     let mut active = None;
     for url in &args.rpc {
@@ -133,9 +136,7 @@ pub async fn run(args: &Args) -> Result<Report> {
     } else {
         report.add("parties", Verdict::Warning, "not asked: give a client certificate with --client");
     }
-    for (part, url, path) in
-        [("relayer", &args.relayer, "readyz"), ("coprocessor", &args.coprocessor, "healthz")]
-    {
+    for (part, url, path) in [("relayer", &args.relayer, "readyz"), ("coprocessor", &args.coprocessor, "healthz")] {
         if let Some(url) = url {
             service(&mut report, part, url, path).await;
         }
@@ -189,7 +190,11 @@ async fn head(report: &mut Report, part: &str, provider: &DynProvider) {
         Err(error) => report.add(part, Verdict::Failed, format!("no latest block: {error}")),
     }
     if provider.get_block_by_number(BlockNumberOrTag::Finalized).await.ok().flatten().is_none() {
-        report.add(format!("{part} finality"), Verdict::Warning, "names no finalized block: requests with that finality would wait");
+        report.add(
+            format!("{part} finality"),
+            Verdict::Warning,
+            "names no finalized block: requests with that finality would wait",
+        );
     }
 }
 
@@ -211,7 +216,8 @@ async fn contracts(report: &mut Report, part: &str, provider: &DynProvider, mani
             missing.push(format!("{name} at {address}"));
         }
     }
-    let found = if missing.is_empty() { "all have code".to_owned() } else { format!("no code: {}", missing.join(", ")) };
+    let found =
+        if missing.is_empty() { "all have code".to_owned() } else { format!("no code: {}", missing.join(", ")) };
     report.ok_if(missing.is_empty(), &format!("{part} contracts"), found);
     let part = format!("{part} context");
     match KmsVerifier::new(c.kms_verifier, provider).currentContextId().call().await {
@@ -230,7 +236,8 @@ async fn parties(report: &mut Report, manifest: &Manifest, dir: &std::path::Path
         match health {
             Ok(health) => {
                 let connected = health.peers.iter().filter(|peer| peer.connected).count();
-                let usable = active.is_none_or(|key| health.usable_keys.iter().any(|id| id.as_slice() == key.as_slice()));
+                let usable =
+                    active.is_none_or(|key| health.usable_keys.iter().any(|id| id.as_slice() == key.as_slice()));
                 let all_links = connected + 1 == n as usize;
                 let ready = health.phase.eq_ignore_ascii_case("ready");
                 let verdict = match (ready && usable, all_links) {
@@ -248,7 +255,17 @@ async fn parties(report: &mut Report, manifest: &Manifest, dir: &std::path::Path
     let threshold = manifest.committee.threshold;
     let headroom = i64::from(serving) - i64::from(threshold);
     let detail = format!("{serving} of {n} parties can answer, {threshold} are needed: {headroom} more may fail");
-    report.add("quorum", if headroom < 0 { Verdict::Failed } else if headroom == 0 { Verdict::Warning } else { Verdict::Ok }, detail);
+    report.add(
+        "quorum",
+        if headroom < 0 {
+            Verdict::Failed
+        } else if headroom == 0 {
+            Verdict::Warning
+        } else {
+            Verdict::Ok
+        },
+        detail,
+    );
     Ok(())
 }
 
@@ -258,7 +275,11 @@ async fn service(report: &mut Report, part: &str, url: &str, path: &str) {
         Ok(response) => {
             let status = response.status();
             let text = response.text().await.unwrap_or_default();
-            report.add(part, Verdict::Failed, format!("{url} says {status}: {}", text.chars().take(200).collect::<String>()));
+            report.add(
+                part,
+                Verdict::Failed,
+                format!("{url} says {status}: {}", text.chars().take(200).collect::<String>()),
+            );
         }
         Err(error) => report.add(part, Verdict::Failed, format!("{url} does not answer: {error}")),
     }

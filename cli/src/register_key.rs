@@ -41,7 +41,8 @@ pub async fn run(args: &Args, json: bool) -> Result<String> {
     let signed = args.signatures.iter().map(read).collect::<Result<Vec<_>>>()?;
     let first = &signed[0];
     for other in &signed {
-        let same = KeygenSignature { party: first.party, signature: first.signature.clone(), ..other.clone() } == *first;
+        let same =
+            KeygenSignature { party: first.party, signature: first.signature.clone(), ..other.clone() } == *first;
         ensure!(
             same,
             "parties {} and {} signed different keys: compare their files before anything else",
@@ -49,7 +50,8 @@ pub async fn run(args: &Args, json: bool) -> Result<String> {
             other.party
         );
     }
-    let chain = manifest.chain(first.chain_id).with_context(|| format!("chain {} is not in the manifest", first.chain_id))?;
+    let chain =
+        manifest.chain(first.chain_id).with_context(|| format!("chain {} is not in the manifest", first.chain_id))?;
     let sender: PrivateKeySigner = args.sender_key.trim_start_matches("0x").parse().context("sender key")?;
     let provider = ProviderBuilder::new().wallet(EthereumWallet::from(sender)).connect_http(args.rpc.parse()?).erased();
     ensure!(provider.get_chain_id().await? == first.chain_id, "{} is not chain {}", args.rpc, first.chain_id);

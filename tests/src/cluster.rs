@@ -228,7 +228,8 @@ impl Cluster {
         let deadline = Instant::now() + Duration::from_secs(180);
         for url in urls {
             while !answers_ok(&url).await {
-                if let Some(dead) = self.processes().into_iter().find_map(|p| (!p.is_running()).then(|| p.log_tail(30))) {
+                if let Some(dead) = self.processes().into_iter().find_map(|p| (!p.is_running()).then(|| p.log_tail(30)))
+                {
                     bail!("a process ended during start-up\n{dead}");
                 }
                 if Instant::now() > deadline {
@@ -391,7 +392,8 @@ impl<'a> Setup<'a> {
 
     fn import_and_register(&self) -> Result<()> {
         let node = paths::binary("kms-node")?;
-        let mut args = strings(&["register-key", "--manifest", &format!("{}/manifest.json", self.home), "--rpc", &self.rpc]);
+        let mut args =
+            strings(&["register-key", "--manifest", &format!("{}/manifest.json", self.home), "--rpc", &self.rpc]);
         for index in 1..=self.options.n {
             let dir = self.party(index);
             let signature = format!("{dir}/keygen-signature.json");

@@ -98,7 +98,14 @@ impl Probe {
     ///
     /// # Errors
     /// The transaction reverts.
-    pub async fn ask_with(&self, cluster: &Cluster, handles: &[B256], fee: u64, finality: u16, seconds: u64) -> Result<Asked> {
+    pub async fn ask_with(
+        &self,
+        cluster: &Cluster,
+        handles: &[B256],
+        fee: u64,
+        finality: u16,
+        seconds: u64,
+    ) -> Result<Asked> {
         let provider = cluster.anvil.provider_as(Role::Deployer)?;
         let latest = provider.get_block_by_number(Default::default()).await?.context("no block")?;
         let probe = IProbe::new(self.address, &provider);
@@ -150,7 +157,9 @@ impl Probe {
             .topic1(id)
             .from_block(0);
         let logs = cluster.anvil.provider()?.get_logs(&filter).await?;
-        logs.iter().map(|log| Ok(log.log_decode::<DecryptionGateway::DecryptionFulfilled>()?.inner.data.cleartexts.to_vec())).collect()
+        logs.iter()
+            .map(|log| Ok(log.log_decode::<DecryptionGateway::DecryptionFulfilled>()?.inner.data.cleartexts.to_vec()))
+            .collect()
     }
 
     /// Waits for the one fulfilment of a request and its one callback; returns the cleartext words.

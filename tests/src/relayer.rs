@@ -83,7 +83,12 @@ pub async fn timeline(relayer_url: &str, request_id: &str) -> Result<Option<Time
 ///
 /// # Errors
 /// It does not within `patience`; the error shows the last timeline.
-pub async fn wait_for_stage(relayer_url: &str, request_id: &str, stages: &[&str], patience: Duration) -> Result<Timeline> {
+pub async fn wait_for_stage(
+    relayer_url: &str,
+    request_id: &str,
+    stages: &[&str],
+    patience: Duration,
+) -> Result<Timeline> {
     let deadline = Instant::now() + patience;
     let mut last = None;
     while Instant::now() < deadline {

@@ -157,11 +157,17 @@ impl Vote {
 ///
 /// # Errors
 /// The coprocessor refuses it; the error carries status and body.
-pub async fn post_input(cluster: &Cluster, contract: Address, user: Address, ciphertext: &[u8]) -> Result<AcceptedInput> {
+pub async fn post_input(
+    cluster: &Cluster,
+    contract: Address,
+    user: Address,
+    ciphertext: &[u8],
+) -> Result<AcceptedInput> {
     let body = serde_json::json!({
         "chainId": CHAIN_ID, "contract": contract, "user": user, "ciphertext": format!("0x{}", hex::encode(ciphertext)),
     });
-    let response = reqwest::Client::new().post(format!("{}/v1/inputs", cluster.coprocessor_url)).json(&body).send().await?;
+    let response =
+        reqwest::Client::new().post(format!("{}/v1/inputs", cluster.coprocessor_url)).json(&body).send().await?;
     let status = response.status();
     let text = response.text().await?;
     ensure!(status.is_success(), "coprocessor: {status}: {text}");

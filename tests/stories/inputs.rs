@@ -47,7 +47,13 @@ pub(crate) async fn garbage_is_refused_in_words(cluster: &mut Cluster) -> Result
     let mut list = encryptor.encrypt_bool(true, cluster.contracts.access_control, Address::repeat_byte(1), user)?;
     let middle = list.len() / 2;
     list[middle] ^= 1;
-    ensure!(vote::post_input(cluster, Address::repeat_byte(1), user, &list).await.is_err(), "a flipped bit passed the proof");
-    ensure!(cluster.coprocessor.as_mut().is_some_and(|process| process.is_running()), "the coprocessor died of garbage");
+    ensure!(
+        vote::post_input(cluster, Address::repeat_byte(1), user, &list).await.is_err(),
+        "a flipped bit passed the proof"
+    );
+    ensure!(
+        cluster.coprocessor.as_mut().is_some_and(|process| process.is_running()),
+        "the coprocessor died of garbage"
+    );
     Ok(())
 }

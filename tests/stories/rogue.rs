@@ -6,11 +6,7 @@ use alloy::primitives::U256;
 use anyhow::{Result, bail, ensure};
 use kms_chain::FheType;
 use kms_client::transport::{NotYetReason, Outcome, RefusedReason};
-use kms_tests::{
-    cluster::Cluster,
-    parties,
-    probe::Probe,
-};
+use kms_tests::{cluster::Cluster, parties, probe::Probe};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -26,7 +22,9 @@ async fn all_refuse(cluster: &Cluster, question: &kms_client::Question, expected
                     ensure!(!detail.is_empty(), "party {index} gives no reason");
                     break;
                 }
-                Outcome::NotYet { retry_after, .. } if Instant::now() < deadline => tokio::time::sleep(retry_after).await,
+                Outcome::NotYet { retry_after, .. } if Instant::now() < deadline => {
+                    tokio::time::sleep(retry_after).await
+                }
                 other => bail!("party {index} said {other:?} instead of refusing"),
             }
         }
@@ -49,7 +47,9 @@ pub(crate) async fn a_party_asked_directly_refuses_what_the_chain_does_not_show(
     let clients = parties::operator(cluster)?;
     for index in 1..=cluster.options.n {
         match clients.decrypt(u32::try_from(index)?, &question).await? {
-            Outcome::NotYet { reason, .. } => ensure!(reason == NotYetReason::Behind, "party {index} waits for {reason:?}"),
+            Outcome::NotYet { reason, .. } => {
+                ensure!(reason == NotYetReason::Behind, "party {index} waits for {reason:?}")
+            }
             other => bail!("party {index} said {other:?} to a request that no gateway has recorded"),
         }
     }

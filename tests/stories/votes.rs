@@ -39,8 +39,18 @@ pub(crate) async fn a_vote_is_counted_on_ciphertexts_and_opened_once(cluster: &m
     let manifest = cluster.path("manifest.json").display().to_string();
     let client = cluster.path("clients/operator").display().to_string();
     let report = cluster.kms(&[
-        "--json", "doctor", "--manifest", &manifest, "--client", &client, "--rpc", &cluster.anvil.url(),
-        "--relayer", &cluster.relayer_url, "--coprocessor", &cluster.coprocessor_url,
+        "--json",
+        "doctor",
+        "--manifest",
+        &manifest,
+        "--client",
+        &client,
+        "--rpc",
+        &cluster.anvil.url(),
+        "--relayer",
+        &cluster.relayer_url,
+        "--coprocessor",
+        &cluster.coprocessor_url,
     ])?;
     ensure!(report.contains("\"healthy\":true"), "doctor says {report}");
     Ok(())
@@ -54,7 +64,10 @@ pub(crate) async fn a_ballot_counts_once_however_often_it_is_posted(cluster: &mu
     let list = encryptor.encrypt_bool(true, cluster.contracts.access_control, contract.address, user)?;
     let first = vote::post_input(cluster, contract.address, user, &list).await?;
     let second = vote::post_input(cluster, contract.address, user, &list).await?;
-    ensure!(first.handles == second.handles && first.input_proof == second.input_proof, "a repeated post gave another answer");
+    ensure!(
+        first.handles == second.handles && first.input_proof == second.input_proof,
+        "a repeated post gave another answer"
+    );
     contract.cast(cluster, voter, &first).await?;
     ensure!(contract.cast(cluster, voter, &second).await.is_err(), "the same voter voted twice");
     contract.close(cluster, U256::ZERO).await?;

@@ -55,7 +55,9 @@ async fn demo(args: &Args) -> Result<()> {
     forget_last_chain(&home)?;
     println!("A decentralised key management service for FHE: 4 parties, 1 may be malicious, parameters {params}.");
     if args.quick {
-        println!("WARNING: these parameters are INSECURE. They show the ways of the data, not the strength of the cryptography.");
+        println!(
+            "WARNING: these parameters are INSECURE. They show the ways of the data, not the strength of the cryptography."
+        );
     }
 
     let screen = Screen::new();
@@ -92,21 +94,32 @@ async fn demo(args: &Args) -> Result<()> {
     println!("\nThe tally is {tally} yes of {}, as expected; no ballot was ever opened.", VOTES.len());
     println!("Closing to callback took {:.1} s. Summary: {}", closed.elapsed().as_secs_f64(), path.display());
     if args.keep {
-        println!("Relayer {}  coprocessor {}  chain {}  (Ctrl-C ends)", cluster.relayer_url, cluster.coprocessor_url, cluster.anvil.url());
+        println!(
+            "Relayer {}  coprocessor {}  chain {}  (Ctrl-C ends)",
+            cluster.relayer_url,
+            cluster.coprocessor_url,
+            cluster.anvil.url()
+        );
         tokio::signal::ctrl_c().await?;
     }
     Ok(())
 }
 
-async fn cast(screen: &Screen, cluster: &Cluster, vote: &Vote, encryptor: &Encryptor, index: usize, choice: bool) -> Result<()> {
+async fn cast(
+    screen: &Screen,
+    cluster: &Cluster,
+    vote: &Vote,
+    encryptor: &Encryptor,
+    index: usize,
+    choice: bool,
+) -> Result<()> {
     let voter = Role::Voter(index);
     let user = voter.wallet().address();
     let step = screen.spinner(&format!("voter {}: encrypting and proving", index + 1));
     let clock = Instant::now();
     let acl = cluster.contracts.access_control;
     let (encryptor, contract) = (encryptor.clone(), vote.address);
-    let ciphertext =
-        tokio::task::spawn_blocking(move || encryptor.encrypt_bool(choice, acl, contract, user)).await??;
+    let ciphertext = tokio::task::spawn_blocking(move || encryptor.encrypt_bool(choice, acl, contract, user)).await??;
     let proved = clock.elapsed();
     step.say(&format!("voter {}: the coprocessor checks the proof", index + 1));
     let input = vote::post_input(cluster, vote.address, user, &ciphertext).await?;
