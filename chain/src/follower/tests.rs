@@ -106,7 +106,8 @@ impl Running {
     async fn synced(&mut self, anvil: &Anvil) {
         let head = anvil.head().await;
         self.until(|_, table| table.rows.last().is_some_and(|tip| tip.hash == head)).await;
-        assert_eq!(self.sink.lock().logs, anvil.logs().await);
+        let logs = anvil.logs().await;
+        assert_eq!(self.sink.lock().logs, logs);
     }
 
     async fn stop(self) {
