@@ -2,6 +2,7 @@
 
 mod gas;
 mod mpc;
+#[cfg(feature = "processes")]
 mod node;
 mod report;
 
@@ -31,35 +32,27 @@ enum Area {
     /// The engine's hot loops.
     Mpc,
     /// Four processes, and the whole way of a request.
+    #[cfg(feature = "processes")]
     Node,
     /// Gas, from the pinned snapshot.
     Gas,
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let args = Args::parse();
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("repository root")?.to_path_buf();
-    let areas = if args.area.is_empty() { vec![Area::Mpc, Area::Node, Area::Gas] } else { args.area.clone() };
+    let areas = if args.area.is_empty() { Area::value_variants().to_vec() } else { args.area.clone() };
     let mut figures: Vec<Figure> = Vec::new();
     if let Some(minutes) = args.cold_build_minutes {
-        figures.push(Figure::new(
-            "build.cold_minutes",
-            minutes,
-            "minutes",
-            "cargo build --workspace --all-targets, dev profile, empty target folder",
-        ));
+        let note = "cargo build --workspace --all-targets, dev profile, empty target folder";
+        figures.push(Figure::new("build.cold_minutes", minutes, "minutes", note));
     }
     for area in areas {
         eprintln!("{area:?}");
         figures.extend(match area {
-            Area::Mpc => tokio::task::spawn_blocking(mpc::run).await??,
-            Area::Node => {
-                let home = root.join(".demo").join(format!("bench-{}", args.params));
-                let _ = std::fs::remove_dir_all(&home);
-                node::run(&home, &args.params).await?
-            }
+            Area::Mpc => mpc::run()?,
+            #[cfg(feature = "processes")]
+            Area::Node => node::run_blocking(&root, &args.params)?,
             Area::Gas => gas::run(&root)?,
         });
     }

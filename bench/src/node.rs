@@ -27,11 +27,19 @@ const ROUNDS: usize = 40;
 /// Requests for the way from event to callback.
 const REQUESTS: usize = 12;
 
-/// All figures of the area, with the given parameter set.
+/// All figures of the area, in a deployment of their own.
 ///
 /// # Errors
 /// The deployment does not start or does not answer.
-pub(crate) async fn run(home: &Path, params: &str) -> Result<Vec<Figure>> {
+pub(crate) fn run_blocking(root: &Path, params: &str) -> Result<Vec<Figure>> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let home = root.join(".demo").join(format!("bench-{params}"));
+    // An old run may have left one; there is none on the first.
+    let _ = std::fs::remove_dir_all(&home);
+    tokio::runtime::Runtime::new()?.block_on(run(&home, params))
+}
+
+async fn run(home: &Path, params: &str) -> Result<Vec<Figure>> {
     let options = Options { params: params.to_owned(), ..Options::insecure_test(home) };
     let cluster = Cluster::start(options, &|line| eprintln!("  {line}")).await?;
     let clients = parties::operator(&cluster)?;
