@@ -153,7 +153,7 @@ pub async fn ask(
         // What the last request was answered with; if there was none, the parties will say.
         None => store.last_epoch(job.chain).await?.unwrap_or_default(),
     };
-    let mut round = Round { store, job, rules, threshold, live: Vec::new(), started: Instant::now() };
+    let mut round = Round { store, job, rules, threshold, live: Vec::new(), soonest: None, started: Instant::now() };
     let reports: Vec<Report> = due.iter().map(|party| report(*party, PartyStatus::Asked, "", 0)).collect();
     store.record(job.id, &reports, threshold).await?;
     let mut said = committee.ask(Question {
@@ -167,8 +167,9 @@ pub async fn ask(
     let mut heard = agreeing.len();
     let mut last_call = None;
     loop {
-        let next = match last_call {
-            // Whoever has not spoken when a quorum of the others has, and said no, does not hold them up for long.
+        // Whoever has not spoken when a quorum of the others has, and said no, does not hold them up for long; and those who
+        // are at work already may be waiting for just the party that wants to be asked again.
+        let next = match last_call.into_iter().chain(round.soonest).min() {
             Some(at) => tokio::time::timeout_at(at, said.recv()).await.unwrap_or(None),
             None => said.recv().await,
         };
@@ -209,6 +210,8 @@ struct Round<'a> {
     rules: DispatchRules,
     threshold: usize,
     live: Vec<Vec<B256>>,
+    /// When the first party that could not answer wants to be asked again.
+    soonest: Option<tokio::time::Instant>,
     started: Instant,
 }
 
@@ -223,7 +226,12 @@ impl Round<'_> {
                 Said::Invalid(why) => tracing::error!(party, request = %self.job.id, why, "an answer does not verify"),
                 _ => {}
             }
-            reports.push(classify(party, said, self.job.attempts, self.rules.longest_pause));
+            let report = classify(party, said, self.job.attempts, self.rules.longest_pause);
+            if let Ok(wait) = u64::try_from(report.retry_at.saturating_sub(now_ms())) {
+                let at = tokio::time::Instant::now() + Duration::from_millis(wait);
+                self.soonest = Some(self.soonest.map_or(at, |soonest| soonest.min(at)));
+            }
+            reports.push(report);
         }
         Ok(self.store.record(self.job.id, &reports, self.threshold).await?.quorum_now)
     }
@@ -315,8 +323,8 @@ async fn tail(store: Store, job: Job, rules: DispatchRules, threshold: usize, mu
 
 /// Fetches the receipts of the parties that answered, some time after the quorum.
 pub async fn receipts(store: Store, committee: std::sync::Arc<dyn Committee>, job: B256, pause: Duration) {
-    for _ in 0..RECEIPT_ROUNDS {
-        tokio::time::sleep(pause).await;
+    for round in 0..RECEIPT_ROUNDS {
+        tokio::time::sleep(pause * 2u32.pow(round)).await;
         let have = store.receipt_parties(job).await.unwrap_or_default();
         let Ok(answers) = store.answers(job).await else { return };
         let missing: Vec<u32> = answers.iter().map(|a| a.party).filter(|party| !have.contains(party)).collect();
@@ -336,5 +344,5 @@ pub async fn receipts(store: Store, committee: std::sync::Arc<dyn Committee>, jo
 
 /// How long the last parties are waited for when a quorum of others did not answer.
 const LAST_CALL: Duration = Duration::from_secs(2);
-/// Times that receipts are asked for.
-const RECEIPT_ROUNDS: u32 = 4;
+/// Times that receipts are asked for, each after twice the pause before.
+const RECEIPT_ROUNDS: u32 = 6;

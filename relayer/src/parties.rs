@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alloy_primitives::B256;
 use futures::StreamExt;
-use kms_chain::manifest::Manifest;
+use kms_chain::{extra_data::ExtraData, manifest::Manifest};
 use kms_client::transport::{Outcome, PartyError};
 use kms_client::verify;
 use prost::Message;
@@ -64,7 +64,10 @@ impl Parties {
                 verify::Question::on_chain(committee, question.chain, gateway, &request.clone().into(), question.epoch)
             }
             Payload::PublicPull { handles, extra_data } => {
-                verify::Question::public(committee, question.chain, handles, extra_data, question.epoch)
+                // An epoch that the caller named is the one to ask for.
+                let named = ExtraData::parse(extra_data).ok().and_then(|data| data.epoch());
+                let epoch = named.unwrap_or(question.epoch);
+                verify::Question::public(committee, question.chain, handles, extra_data, epoch)
             }
         };
         let asked = asked.map_err(|e| e.to_string())?;

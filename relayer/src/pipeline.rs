@@ -77,6 +77,7 @@ pub struct Pipeline {
     slots: Arc<Semaphore>,
     /// Work that goes on after a job was let go: late answers, receipts.
     tails: TaskTracker,
+    ended: CancellationToken,
 }
 
 /// What a worker does next with its job.
@@ -99,7 +100,15 @@ impl Pipeline {
         rules: PipelineRules,
     ) -> Arc<Self> {
         let slots = Arc::new(Semaphore::new(rules.concurrency));
-        Arc::new(Self { store, committee, destinations, rules, slots, tails: TaskTracker::new() })
+        Arc::new(Self {
+            store,
+            committee,
+            destinations,
+            rules,
+            slots,
+            tails: TaskTracker::new(),
+            ended: CancellationToken::new(),
+        })
     }
 
     /// Works until cancelled, then finishes what is at hand.
@@ -133,6 +142,7 @@ impl Pipeline {
         }
         jobs.close();
         jobs.wait().await;
+        self.ended.cancel();
         self.tails.close();
         self.tails.wait().await;
     }
@@ -214,8 +224,10 @@ impl Pipeline {
         match dispatch::ask(&self.store, &*self.committee, self.rules.dispatch, &self.tails, job).await? {
             Asked::Quorum => {
                 let (store, committee) = (self.store.clone(), self.committee.clone());
-                let pause = self.rules.dispatch.tail.max(Duration::from_millis(50)) * 2;
-                self.tails.spawn(dispatch::receipts(store, committee, job.id, pause));
+                let pause = self.rules.dispatch.tail.max(Duration::from_millis(5)) * 4;
+                let receipts = dispatch::receipts(store, committee, job.id, pause);
+                // Receipts are for the record; nobody waits for them when the process ends.
+                self.tails.spawn(self.ended.clone().run_until_cancelled_owned(receipts));
                 Ok(Next::GoOn)
             }
             Asked::Refused { reason, detail } => {
@@ -290,7 +302,7 @@ impl Pipeline {
 /// Name of the error that a call reverted with.
 fn revert_name(error: &NodeError) -> String {
     use alloy::sol_types::SolInterface;
-    let data = error.revert.as_deref().unwrap_or_default();
+    let data = error.revert.as_ref().map_or(&[][..], |data| data.as_ref());
     match DecryptionGateway::DecryptionGatewayErrors::abi_decode(data) {
         Ok(known) => format!("{known:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
         Err(_) => error.message.clone(),

@@ -89,6 +89,8 @@ pub struct Attempt {
     pub created_at: i64,
     /// When it was last broadcast, milliseconds.
     pub sent_at: Option<i64>,
+    /// What the node said against it last.
+    pub error: Option<String>,
 }
 
 /// A pending transaction with all its attempts.
@@ -456,7 +458,7 @@ impl Store {
             pending.insert(outgoing.nonce, outgoing);
         }
         let rows = sqlx::query(
-            "SELECT a.nonce, a.hash, a.purpose, a.raw, a.max_fee, a.priority_fee, a.created_at, a.sent_at FROM attempts a \
+            "SELECT a.nonce, a.hash, a.purpose, a.raw, a.max_fee, a.priority_fee, a.created_at, a.sent_at, a.error FROM attempts a \
              JOIN transactions t ON t.chain = a.chain AND t.sender = a.sender AND t.nonce = a.nonce \
              WHERE t.chain = $1 AND t.sender = $2 AND t.state = 'pending' ORDER BY a.created_at",
         )
@@ -475,6 +477,7 @@ impl Store {
                 },
                 created_at: row.i64("created_at")?,
                 sent_at: row.i64_opt("sent_at")?,
+                error: row.text_opt("error")?,
             };
             if let Some(outgoing) = pending.get_mut(&row.u64("nonce")?) {
                 outgoing.attempts.push(attempt);

@@ -119,7 +119,10 @@ impl TxManager {
         let new = NewTransaction { job: Some(job), target, data, gas_limit: gas };
         match self.prepare(&new, fees).await? {
             Ok((nonce, attempt)) => {
-                self.send(nonce, &attempt).await?;
+                // What counts is that it is stored: if the node can't be reached now, the next round broadcasts it.
+                if let Err(error) = self.send(nonce, &attempt).await? {
+                    tracing::warn!(nonce, %error, "not broadcast yet");
+                }
                 Ok(Submission::Stored { nonce, hash: attempt.hash })
             }
             Err(error) => Ok(Submission::NotNow(error.message)),
@@ -280,15 +283,27 @@ impl TxManager {
         let age = |since: i64, limit: Duration| {
             now.saturating_sub(since) >= i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
         };
-        match last.sent_at {
-            None => Ok(self.send(outgoing.nonce, &last.signed).await?),
-            Some(_) if its_turn && age(last.created_at, self.rules.bump_after) => {
+        match (last.sent_at, last.error.as_deref().map(classify)) {
+            // Nothing in front of it, and still the node does not take it, in words that are not in the table.
+            (None, Some(SendFault::Transient))
+                if its_turn
+                    && outgoing.purpose == Purpose::Fulfil
+                    && age(last.created_at, self.rules.bump_after * 10) =>
+            {
+                let why = "the node did not take the transaction for too long";
+                self.replace(outgoing, last, Purpose::Noop, why).await
+            }
+            (None, _) => Ok(self.send(outgoing.nonce, &last.signed).await?),
+            (Some(_), Some(SendFault::FeeTooLow | SendFault::ReplacementUnderpriced)) if its_turn => {
+                self.replace(outgoing, last, outgoing.purpose, "the node wants a higher fee").await
+            }
+            (Some(_), _) if its_turn && age(last.created_at, self.rules.bump_after) => {
                 self.replace(outgoing, last, outgoing.purpose, "its turn, and not mined").await
             }
-            Some(sent) if age(sent, self.rules.rebroadcast_after) => {
+            (Some(sent), _) if age(sent, self.rules.rebroadcast_after) => {
                 Ok(self.send(outgoing.nonce, &last.signed).await?)
             }
-            Some(_) => Ok(Ok(())),
+            (Some(_), _) => Ok(Ok(())),
         }
     }
 
@@ -374,7 +389,10 @@ impl TxManager {
             }
             _ => {
                 self.store.not_sent(attempt.hash, &error.message).await?;
-                return Ok(Err(error));
+                // A refusal concerns this transaction only; what concerns all of them ends the round.
+                if !error.answered || fault == SendFault::RateLimited {
+                    return Ok(Err(error));
+                }
             }
         }
         Ok(Ok(()))

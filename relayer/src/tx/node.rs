@@ -20,13 +20,21 @@ pub struct NodeError {
     pub message: String,
     /// Revert data, if the call was executed and reverted.
     pub revert: Option<Bytes>,
+    /// The node was reached, and this is its own answer.
+    pub answered: bool,
 }
 
 impl NodeError {
-    /// An error with that sentence.
+    /// A node that was not reached, with what is known about it.
     #[must_use]
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), revert: None }
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self { message: message.into(), revert: None, answered: false }
+    }
+
+    /// A refusal in the node's words.
+    #[must_use]
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self { message: message.into(), revert: None, answered: true }
     }
 }
 
@@ -36,9 +44,9 @@ impl From<RpcError> for NodeError {
             RpcError::Answer { message, data, .. } => {
                 // A revert without data is a revert all the same.
                 let revert = data.or_else(|| message.to_lowercase().contains("revert").then(Bytes::new));
-                NodeError { message, revert }
+                NodeError { message, revert, answered: true }
             }
-            other => NodeError::new(other.to_string()),
+            other => NodeError::unreachable(other.to_string()),
         }
     }
 }

@@ -94,7 +94,7 @@ async fn a_kill_between_storing_and_broadcasting_loses_nothing_and_doubles_nothi
 #[tokio::test]
 async fn gaps_before_a_nonce_are_closed_with_no_ops() {
     let anvil = Anvil::start().await;
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let manager = manager(&store, Arc::new(anvil.chain.clone()), patient());
     store.raise_nonce(manager.account(), 2).await.unwrap();
     let job = at_quorum(&store, 1).await;
@@ -113,7 +113,7 @@ async fn gaps_before_a_nonce_are_closed_with_no_ops() {
 #[tokio::test]
 async fn a_transaction_that_is_not_mined_is_replaced_and_its_history_kept() {
     let anvil = Anvil::start().await;
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let job = at_quorum(&store, 1).await;
     let patient = manager(&store, Arc::new(anvil.chain.clone()), patient());
     patient.submit(job, TARGET, Bytes::new()).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_transaction_that_is_not_mined_is_replaced_and_its_history_kept() {
 #[tokio::test]
 async fn what_another_relayer_fulfilled_is_not_sent_and_its_nonce_is_used_up() {
     let anvil = Anvil::start().await;
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let (id, request) = request(0, 0, 9_000);
     let mut chain = FakeChain::new();
     chain.mine(1, vec![(id, kms_relayer::job::ChainEvent::Requested { request, fee: Default::default() })]);
@@ -156,7 +156,7 @@ async fn what_another_relayer_fulfilled_is_not_sent_and_its_nonce_is_used_up() {
 #[tokio::test]
 async fn a_transaction_whose_block_is_reorganised_away_is_sent_again() {
     let anvil = Anvil::start().await;
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let job = at_quorum(&store, 1).await;
     let manager = manager(&store, Arc::new(anvil.chain.clone()), patient());
     manager.submit(job, TARGET, Bytes::new()).await.unwrap();
@@ -218,7 +218,7 @@ async fn a_nonce_used_by_somebody_else_is_given_up_and_the_job_is_sent_under_ano
 #[tokio::test]
 async fn many_transactions_are_in_flight_at_once() {
     let anvil = Anvil::start().await;
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let manager = Arc::new(manager(&store, Arc::new(anvil.chain.clone()), TxRules { max_in_flight: 10, ..patient() }));
     let mut jobs = Vec::new();
     for n in 1..=12 {
@@ -241,7 +241,7 @@ async fn many_transactions_are_in_flight_at_once() {
 
 #[tokio::test]
 async fn a_reverted_transaction_sends_its_job_back_after_a_pause() {
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let job = at_quorum(&store, 1).await;
     let node = Arc::new(FakeNode::default());
     let manager = manager(&store, node.clone(), patient());
@@ -263,7 +263,7 @@ async fn a_reverted_transaction_sends_its_job_back_after_a_pause() {
 
 #[tokio::test]
 async fn a_transaction_that_no_node_will_take_gives_its_nonce_to_a_no_op() {
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let job = at_quorum(&store, 1).await;
     let node = Arc::new(FakeNode::default());
     node.state.lock().unwrap().refuse.push_back("intrinsic gas too low: gas 1, minimum needed 2".into());
@@ -278,7 +278,7 @@ async fn a_transaction_that_no_node_will_take_gives_its_nonce_to_a_no_op() {
 
 #[tokio::test]
 async fn refusals_that_pass_are_tried_again_with_the_same_bytes() {
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let node = Arc::new(FakeNode::default());
     for (n, refusal) in
         ["txpool is full", "connection reset by peer", "insufficient funds for gas * price + value", "nonce too high"]
@@ -298,11 +298,45 @@ async fn refusals_that_pass_are_tried_again_with_the_same_bytes() {
 }
 
 #[tokio::test]
+async fn a_fee_that_is_too_low_is_raised_as_soon_as_it_is_its_turn() {
+    let TempStore { store, dir: _dir } = store().await;
+    let node = Arc::new(FakeNode::default());
+    let job = at_quorum(&store, 1).await;
+    node.state.lock().unwrap().refuse.push_back("max fee per gas less than block base fee".into());
+    let manager = manager(&store, node.clone(), patient());
+    manager.submit(job, TARGET, Bytes::new()).await.unwrap();
+    manager.tick().await.unwrap();
+    let rows = rows(&store, job).await;
+    assert_eq!((rows.len(), node.state.lock().unwrap().sent.clone()), (2, vec![rows[1].hash]));
+    assert_eq!(state(&store, job).await, State::Submitting);
+}
+
+#[tokio::test]
+async fn a_refusal_that_nobody_understands_does_not_jam_the_nonces_for_ever() {
+    let TempStore { store, dir: _dir } = store().await;
+    let node = Arc::new(FakeNode::default());
+    let (stuck, behind) = (at_quorum(&store, 1).await, at_quorum(&store, 2).await);
+    node.state.lock().unwrap().refuse.push_back("computer says no".into());
+    let manager = manager(&store, node.clone(), tx_rules());
+    manager.submit(stuck, TARGET, Bytes::new()).await.unwrap();
+    manager.submit(behind, TARGET, Bytes::new()).await.unwrap();
+    manager.tick().await.unwrap();
+    let rows = rows(&store, stuck).await;
+    assert_eq!((state(&store, stuck).await, rows.len()), (State::Quorum, 2));
+    assert_eq!(
+        node.state.lock().unwrap().sent.last(),
+        Some(&rows[1].hash),
+        "a no-op, so that the next one can be mined"
+    );
+    assert_eq!(state(&store, behind).await, State::Submitting);
+}
+
+#[tokio::test]
 async fn what_the_contract_would_revert_is_never_stored() {
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let job = at_quorum(&store, 1).await;
     let node = Arc::new(FakeNode::default());
-    let revert = NodeError { message: "execution reverted".into(), revert: Some(Bytes::from(vec![1, 2, 3, 4])) };
+    let revert = NodeError { revert: Some(Bytes::from(vec![1, 2, 3, 4])), ..NodeError::refused("execution reverted") };
     node.state.lock().unwrap().estimate = Some(revert.clone());
     let manager = manager(&store, node, patient());
     assert_eq!(manager.submit(job, TARGET, Bytes::new()).await.unwrap(), Submission::WouldRevert(revert));

@@ -68,10 +68,16 @@ fn says(party: u32) -> Said {
 
 #[tokio::test]
 async fn a_pull_is_answered_by_a_quorum_with_receipts() {
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let job = pull(&store).await;
     let parties = Scripted::honest();
-    until(&store, pipeline(&store, &parties, &Arc::default()), job, &[State::Done]).await;
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(pipeline(&store, &parties, &Arc::default()).run(cancel.clone()));
+    while store.receipt_parties(job).await.unwrap().len() < 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    cancel.cancel();
+    running.await.unwrap();
     let view = store.view(job).await.unwrap().unwrap();
     assert_eq!(view.job.cleartexts, Some(cleartexts(7)));
     assert_eq!(view.answers.len(), 4, "the tail brings the late ones");
@@ -82,7 +88,7 @@ async fn a_pull_is_answered_by_a_quorum_with_receipts() {
 
 #[tokio::test]
 async fn parties_that_are_not_ready_down_or_lying_are_asked_again_until_there_is_a_quorum() {
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let job = pull(&store).await;
     let parties = Scripted::new(vec![
         vec![not_yet(), not_yet(), says(1)],
@@ -99,7 +105,7 @@ async fn parties_that_are_not_ready_down_or_lying_are_asked_again_until_there_is
 
 #[tokio::test]
 async fn a_refusal_by_too_many_ends_it_with_their_reason_and_by_few_does_not() {
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let refuse = || Said::Refused { reason: "not-permitted".into(), why: "handle 0".into() };
     let job = pull(&store).await;
     let parties = Scripted::new(vec![vec![refuse()], vec![says(2)], vec![says(3)], vec![not_yet(), says(4)]]);
@@ -117,7 +123,7 @@ async fn a_refusal_by_too_many_ends_it_with_their_reason_and_by_few_does_not() {
 
 #[tokio::test]
 async fn the_epoch_that_the_parties_hold_is_asked_for_and_remembered() {
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let job = pull(&store).await;
     let (live, bogus) = (B256::repeat_byte(0xe1), B256::repeat_byte(0xbb));
     let other = |epoch| Said::EpochNotLive(vec![epoch, epoch]);
@@ -188,7 +194,7 @@ async fn a_gateway_request_is_posted_once_even_if_the_relayer_is_killed_at_every
 
 #[tokio::test]
 async fn a_request_for_other_parties_is_refused_with_a_reason() {
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let (_, id) = on_chain(&store, B256::repeat_byte(0xdd)).await;
     let parties = Scripted::honest();
     until(&store, pipeline(&store, &parties, &Arc::default()), id, &[State::Refused]).await;
@@ -198,12 +204,12 @@ async fn a_request_for_other_parties_is_refused_with_a_reason() {
 
 #[tokio::test]
 async fn an_answer_that_the_gateway_would_not_take_costs_nothing_and_says_why() {
-    let TempStore { store, .. } = store().await;
+    let TempStore { store, dir: _dir } = store().await;
     let (mut chain, id) = on_chain(&store, CONTEXT).await;
     let node = Arc::new(FakeNode::default());
     let already = DecryptionGateway::AlreadyFulfilled { requestId: id };
     let revert = Some(Bytes::from(already.abi_encode()));
-    node.state.lock().unwrap().estimate = Some(NodeError { message: "execution reverted".into(), revert });
+    node.state.lock().unwrap().estimate = Some(NodeError { revert, ..NodeError::refused("execution reverted") });
     let pipeline = pipeline(&store, &Scripted::honest(), &node);
     let cancel = CancellationToken::new();
     let running = tokio::spawn(pipeline.run(cancel.clone()));

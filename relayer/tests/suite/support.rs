@@ -19,24 +19,24 @@ use kms_relayer::store::{Applied, ChainRules, Mined, NewAnswer, Store};
 use kms_relayer::tx::{Fees, Node, NodeError, Signer, TxRules};
 use tokio::sync::mpsc;
 
-pub const CHAIN: u64 = 31_337;
-pub const GATEWAY: Address = Address::repeat_byte(0x6a);
-pub const CONTEXT: B256 = B256::repeat_byte(0xc0);
-pub const GRACE: u64 = 300;
+pub(crate) const CHAIN: u64 = 31_337;
+pub(crate) const GATEWAY: Address = Address::repeat_byte(0x6a);
+pub(crate) const CONTEXT: B256 = B256::repeat_byte(0xc0);
+pub(crate) const GRACE: u64 = 300;
 
-pub struct TempStore {
-    pub store: Store,
-    pub dir: tempfile::TempDir,
+pub(crate) struct TempStore {
+    pub(crate) store: Store,
+    pub(crate) dir: tempfile::TempDir,
 }
 
-pub async fn store() -> TempStore {
+pub(crate) async fn store() -> TempStore {
     let dir = tempfile::tempdir().expect("temporary folder");
     let store = open(dir.path(), "test").await;
     TempStore { store, dir }
 }
 
 /// Opens the store in a folder, or in the PostgreSQL database that `KMS_TEST_POSTGRES` names, in a schema per folder.
-pub async fn open(dir: &Path, instance: &str) -> Store {
+pub(crate) async fn open(dir: &Path, instance: &str) -> Store {
     let metrics = Arc::new(Metrics::default());
     let url = match std::env::var("KMS_TEST_POSTGRES") {
         Ok(url) => {
@@ -53,11 +53,11 @@ pub async fn open(dir: &Path, instance: &str) -> Store {
     Store::open(&url, instance, metrics).await.expect("store")
 }
 
-pub fn rules(depth: u64) -> ChainRules {
+pub(crate) fn rules(depth: u64) -> ChainRules {
     ChainRules { chain: CHAIN, floor: Finality::Latest, depth, grace: GRACE }
 }
 
-pub fn request(nonce: u64, finality: u16, deadline: u64) -> (B256, GatewayRequest) {
+pub(crate) fn request(nonce: u64, finality: u16, deadline: u64) -> (B256, GatewayRequest) {
     let request = GatewayRequest {
         requester: Address::repeat_byte(0x11),
         nonce,
@@ -71,7 +71,7 @@ pub fn request(nonce: u64, finality: u16, deadline: u64) -> (B256, GatewayReques
     (request_id(CHAIN, GATEWAY, &Request::from(request.clone())), request)
 }
 
-pub fn handle(n: u8) -> B256 {
+pub(crate) fn handle(n: u8) -> B256 {
     let mut raw = [n; 32];
     raw[21] = 0xff;
     raw[22..30].copy_from_slice(&CHAIN.to_be_bytes());
@@ -82,23 +82,23 @@ pub fn handle(n: u8) -> B256 {
 
 /// A chain that exists in the test only.
 #[derive(Debug, Clone)]
-pub struct FakeChain {
-    pub blocks: Vec<(BlockRef, Vec<(B256, ChainEvent)>)>,
-    pub finalized: u64,
+pub(crate) struct FakeChain {
+    pub(crate) blocks: Vec<(BlockRef, Vec<(B256, ChainEvent)>)>,
+    pub(crate) finalized: u64,
     salt: u64,
 }
 
 impl FakeChain {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let genesis = BlockRef { number: 0, hash: B256::repeat_byte(1), parent: B256::ZERO, timestamp: 1_000 };
         Self { blocks: vec![(genesis, Vec::new())], finalized: 0, salt: 0 }
     }
 
-    pub fn head(&self) -> BlockRef {
+    pub(crate) fn head(&self) -> BlockRef {
         self.blocks.last().expect("genesis").0
     }
 
-    pub fn mine(&mut self, seconds: u64, events: Vec<(B256, ChainEvent)>) {
+    pub(crate) fn mine(&mut self, seconds: u64, events: Vec<(B256, ChainEvent)>) {
         let head = self.head();
         self.salt += 1;
         let hash = keccak256([head.hash.as_slice(), &self.salt.to_be_bytes()].concat());
@@ -107,13 +107,13 @@ impl FakeChain {
     }
 
     /// Takes back the newest blocks, newest first; never what is finalized.
-    pub fn reorg(&mut self, depth: usize) -> Vec<BlockRef> {
+    pub(crate) fn reorg(&mut self, depth: usize) -> Vec<BlockRef> {
         let keep = (self.blocks.len() - depth.min(self.blocks.len() - 1)).max(self.finalized as usize + 1);
         self.blocks.split_off(keep).into_iter().rev().map(|(block, _)| block).collect()
     }
 
     /// The step that brings a store from `from` blocks to the head.
-    pub fn step(&self, orphaned: Vec<BlockRef>, from: usize) -> Applied {
+    pub(crate) fn step(&self, orphaned: Vec<BlockRef>, from: usize) -> Applied {
         let mut events = Vec::new();
         for (block, logs) in &self.blocks[from..] {
             for (i, (job, event)) in logs.iter().enumerate() {
@@ -139,7 +139,7 @@ impl FakeChain {
     }
 
     /// All events of a job on this chain, with the heights of their blocks.
-    pub fn of(&self, job: B256) -> Vec<(u64, &ChainEvent)> {
+    pub(crate) fn of(&self, job: B256) -> Vec<(u64, &ChainEvent)> {
         self.blocks
             .iter()
             .flat_map(|(block, events)| {
@@ -149,17 +149,17 @@ impl FakeChain {
     }
 }
 
-pub fn fulfilled() -> ChainEvent {
+pub(crate) fn fulfilled() -> ChainEvent {
     ChainEvent::Fulfilled { cleartexts: cleartexts(7), signers: U256::from(7), fulfiller: Address::repeat_byte(9) }
 }
 
-pub fn cleartexts(value: u8) -> Bytes {
+pub(crate) fn cleartexts(value: u8) -> Bytes {
     let mut words = vec![0u8; 64];
     words[31] = value;
     words.into()
 }
 
-pub fn answer(party: u32, value: u8) -> NewAnswer {
+pub(crate) fn answer(party: u32, value: u8) -> NewAnswer {
     NewAnswer {
         signer: Address::repeat_byte(party as u8),
         cleartexts: cleartexts(value),
@@ -170,26 +170,22 @@ pub fn answer(party: u32, value: u8) -> NewAnswer {
 
 /// Parties that say what they are told to: for each party a list, of which the last entry is repeated.
 #[derive(Debug, Default)]
-pub struct Scripted {
+pub(crate) struct Scripted {
     script: Mutex<HashMap<u32, VecDeque<Said>>>,
-    pub asked: Mutex<Vec<(u32, B256)>>,
+    pub(crate) asked: Mutex<Vec<(u32, B256)>>,
 }
 
 impl Scripted {
-    pub fn new(script: Vec<Vec<Said>>) -> Arc<Self> {
+    pub(crate) fn new(script: Vec<Vec<Said>>) -> Arc<Self> {
         let script = script.into_iter().enumerate().map(|(i, said)| (i as u32 + 1, said.into())).collect();
         Arc::new(Self { script: Mutex::new(script), asked: Mutex::default() })
     }
 
-    pub fn honest() -> Arc<Self> {
+    pub(crate) fn honest() -> Arc<Self> {
         Self::new((1..=4).map(|party| vec![Said::Answer(answer(party, 7))]).collect())
     }
 
-    pub fn set(&self, party: u32, said: Vec<Said>) {
-        self.script.lock().expect("script").insert(party, said.into());
-    }
-
-    pub fn times_asked(&self, party: u32) -> usize {
+    pub(crate) fn times_asked(&self, party: u32) -> usize {
         self.asked.lock().expect("asked").iter().filter(|(p, _)| *p == party).count()
     }
 }
@@ -228,17 +224,17 @@ impl Committee for Scripted {
 
 /// A node that keeps what it is sent and mines when told to.
 #[derive(Debug, Default)]
-pub struct FakeNode {
-    pub state: Mutex<FakeNodeState>,
+pub(crate) struct FakeNode {
+    pub(crate) state: Mutex<FakeNodeState>,
 }
 
 #[derive(Debug, Default)]
-pub struct FakeNodeState {
-    pub counted: u64,
-    pub sent: Vec<B256>,
-    pub receipts: HashMap<B256, Mined>,
-    pub refuse: VecDeque<String>,
-    pub estimate: Option<NodeError>,
+pub(crate) struct FakeNodeState {
+    pub(crate) counted: u64,
+    pub(crate) sent: Vec<B256>,
+    pub(crate) receipts: HashMap<B256, Mined>,
+    pub(crate) refuse: VecDeque<String>,
+    pub(crate) estimate: Option<NodeError>,
 }
 
 #[async_trait::async_trait]
@@ -258,7 +254,7 @@ impl Node for FakeNode {
     async fn broadcast(&self, raw: &Bytes) -> Result<(), NodeError> {
         let mut state = self.state.lock().expect("node");
         if let Some(message) = state.refuse.pop_front() {
-            return Err(NodeError::new(message));
+            return Err(NodeError::refused(message));
         }
         state.sent.push(keccak256(raw));
         Ok(())
@@ -271,7 +267,7 @@ impl Node for FakeNode {
     }
 }
 
-pub fn tx_rules() -> TxRules {
+pub(crate) fn tx_rules() -> TxRules {
     TxRules {
         depth: 2,
         bump_after: Duration::ZERO,
@@ -283,15 +279,15 @@ pub fn tx_rules() -> TxRules {
 }
 
 /// anvil's first account.
-pub fn signer() -> Signer {
+pub(crate) fn signer() -> Signer {
     let key = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
     Signer::new(key.parse::<alloy::signers::local::PrivateKeySigner>().expect("key"))
 }
 
 /// A real anvil that mines only when told to.
-pub struct Anvil {
+pub(crate) struct Anvil {
     child: Child,
-    pub chain: Chain,
+    pub(crate) chain: Chain,
 }
 
 impl Drop for Anvil {
@@ -302,7 +298,7 @@ impl Drop for Anvil {
 }
 
 impl Anvil {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("port").port();
         let child = Command::new(anvil_path())
             .args(["--port", &port.to_string(), "--no-mining", "--quiet", "--chain-id", &CHAIN.to_string()])
@@ -318,7 +314,7 @@ impl Anvil {
         Self { child, chain }
     }
 
-    pub async fn rpc(&self, method: &'static str, params: serde_json::Value) -> serde_json::Value {
+    pub(crate) async fn rpc(&self, method: &'static str, params: serde_json::Value) -> serde_json::Value {
         self.chain
             .run(|provider| {
                 let params = params.clone();
@@ -331,12 +327,8 @@ impl Anvil {
             .expect(method)
     }
 
-    pub async fn mine(&self, blocks: u64) {
+    pub(crate) async fn mine(&self, blocks: u64) {
         self.rpc("anvil_mine", serde_json::json!([format!("{blocks:#x}")])).await;
-    }
-
-    pub async fn drop_transaction(&self, hash: B256) {
-        self.rpc("anvil_dropTransaction", serde_json::json!([hash])).await;
     }
 }
 
