@@ -35,6 +35,8 @@ use crate::{
 
 /// Seconds between two broadcasts of the same bytes.
 const REBROADCAST: u64 = 10;
+/// Seconds between two looks at a transaction that is mined but not final.
+const LOOK_BACK: u64 = 5;
 /// Seconds to wait for the follower to see what the registry already holds.
 const FOLLOWER_LAG: u64 = 5;
 /// Seconds to wait after a batch that would revert, or did.
@@ -67,6 +69,8 @@ pub struct Committer<L> {
     setup: CommitterSetup,
     /// When each signed version was last sent by this process.
     sent_at: HashMap<B256, u64>,
+    /// When transactions that are mined but not final were last looked at.
+    looked_back: Option<u64>,
     /// The signed version that the node found too cheap.
     underpriced: Option<B256>,
 }
@@ -84,7 +88,7 @@ impl<L: Ledger> Committer<L> {
     /// A committer for the registry of one chain.
     pub fn new(ledger: L, store: Store, setup: CommitterSetup) -> Self {
         let domain = eip712::registry_domain(setup.chain_id, setup.registry);
-        Self { ledger, store, domain, setup, sent_at: HashMap::new(), underpriced: None }
+        Self { ledger, store, domain, setup, sent_at: HashMap::new(), looked_back: None, underpriced: None }
     }
 
     /// Works until `cancel`; woken by `wake` and by a tick.
@@ -119,11 +123,18 @@ impl<L: Ledger> Committer<L> {
         if entries.is_empty() {
             return Ok(false);
         }
-        let final_block = self.ledger.final_block().await?;
+        // A mined one only needs a look now and then, until it is final.
+        let look_back = self.looked_back.is_none_or(|at| now.saturating_sub(at) >= LOOK_BACK);
+        if look_back {
+            self.looked_back = Some(now);
+        }
         let mut open = false;
         for entry in entries {
+            if entry.state != OutboxState::Open && !look_back {
+                continue;
+            }
             match self.find_receipt(&entry).await? {
-                Some(receipt) => self.mined(&entry, receipt, final_block, now).await?,
+                Some(receipt) => self.mined(&entry, receipt, now).await?,
                 None => open |= self.push(entry, now).await?,
             }
         }
@@ -139,7 +150,7 @@ impl<L: Ledger> Committer<L> {
         Ok(None)
     }
 
-    async fn mined(&mut self, entry: &OutboxEntry, receipt: Receipt, final_block: u64, now: u64) -> Result<()> {
+    async fn mined(&mut self, entry: &OutboxEntry, receipt: Receipt, now: u64) -> Result<()> {
         let block = Some((receipt.block_number, receipt.block_hash));
         let state = if receipt.success { OutboxState::Mined } else { OutboxState::Reverted };
         if entry.state != state || entry.block != block {
@@ -164,7 +175,7 @@ impl<L: Ledger> Committer<L> {
                 self.sent_at.remove(&attempt.hash);
             }
         }
-        if receipt.block_number <= final_block {
+        if receipt.block_number <= self.ledger.final_block().await? {
             self.store.move_transaction(entry.id, OutboxState::Final, block, now).await?;
         }
         Ok(())

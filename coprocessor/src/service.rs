@@ -141,7 +141,7 @@ impl Service {
             statuses.push((chain_id, follower.status()));
             let stop = cancel.clone();
             tasks.spawn(async move {
-                follower.run(stop).await;
+                Box::pin(follower.run(stop)).await;
                 "follower"
             });
             let setup = CommitterSetup {

@@ -17,11 +17,17 @@ fn word(byte: u8) -> B256 {
     B256::repeat_byte(byte)
 }
 
+struct MinedBatch {
+    hash: B256,
+    height: u64,
+    success: bool,
+    handles: Vec<B256>,
+}
+
 #[derive(Default)]
 struct World {
     pool: Vec<(B256, TxEnvelope)>,
-    /// Mined: hash, height, success, items.
-    mined: Vec<(B256, u64, bool, Vec<(B256, B256, B256)>)>,
+    mined: Vec<MinedBatch>,
     registry: HashMap<B256, (B256, B256)>,
     nonce: u64,
     height: u64,
@@ -60,15 +66,15 @@ impl FakeLedger {
                 }
             }
             let height = world.height;
-            world.mined.push((hash, height, success, items));
+            let handles = items.iter().map(|(handle, ..)| *handle).collect();
+            world.mined.push(MinedBatch { hash, height, success, handles });
         });
     }
 
     /// Takes the last transaction out of the chain again.
     fn reorg(&self) {
         self.with(|world| {
-            let (_, _, _, items) = world.mined.pop().unwrap();
-            for (handle, ..) in items {
+            for handle in world.mined.pop().unwrap().handles {
                 world.registry.remove(&handle);
             }
             world.nonce -= 1;
@@ -116,10 +122,10 @@ impl Ledger for FakeLedger {
     }
     async fn receipt(&self, hash: B256) -> Result<Option<Receipt>> {
         Ok(self.with(|world| {
-            world.mined.iter().find(|(mined, ..)| *mined == hash).map(|(_, height, success, _)| Receipt {
-                block_number: *height,
-                block_hash: B256::from(U256::from(*height)),
-                success: *success,
+            world.mined.iter().find(|batch| batch.hash == hash).map(|batch| Receipt {
+                block_number: batch.height,
+                block_hash: B256::from(U256::from(batch.height)),
+                success: batch.success,
                 gas_used: 1,
             })
         }))
@@ -255,7 +261,7 @@ async fn a_mined_transaction_is_settled_when_final() {
     bench.committer.tick(1).await.unwrap();
     assert_eq!(bench.store.unsettled_transactions(CHAIN).await.unwrap()[0].state, OutboxState::Mined);
     bench.ledger.with(|world| world.final_height = 1);
-    bench.committer.tick(2).await.unwrap();
+    bench.committer.tick(1 + LOOK_BACK).await.unwrap();
     assert!(bench.store.unsettled_transactions(CHAIN).await.unwrap().is_empty());
 }
 

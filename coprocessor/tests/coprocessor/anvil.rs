@@ -173,17 +173,16 @@ fn write_keystore(path: &Path) {
 }
 
 fn manifest_without_chains() -> Manifest {
-    let tls = rcgen::generate_simple_self_signed(["party".to_owned()]).unwrap();
-    let card = Card {
+    let card = |index: u8| Card {
         version: 1,
         name: "party".into(),
-        signer: Address::repeat_byte(0x11),
-        tls_root: tls.cert.pem(),
+        signer: Address::repeat_byte(0x10 + index),
+        tls_root: rcgen::generate_simple_self_signed(["party".to_owned()]).unwrap().cert.pem(),
         peer_url: "https://localhost:1".into(),
         client_url: "https://localhost:2".into(),
     };
     let domain = DecryptionDomain { chain_id: CHAIN, verifying_contract: Address::repeat_byte(0x22) };
-    Manifest::from_cards(&[card], 0, 1, B256::ZERO, domain).unwrap()
+    Manifest::from_cards(&[1, 2, 3, 4].map(card), 1, 3, B256::ZERO, domain).unwrap()
 }
 
 fn write_json(path: &Path, content: &Manifest) {
