@@ -146,6 +146,3 @@ impl Cache {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

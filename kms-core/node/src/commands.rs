@@ -7,6 +7,7 @@ pub mod init;
 pub mod run;
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::engine::EngineError;
@@ -82,12 +83,16 @@ fn open_vault(data_dir: &Path, passphrase: &Path) -> Result<Vault, SealedError> 
     Vault::open(&data_dir.join(SEALED), &crate::sealed::read_passphrase(passphrase)?)
 }
 
-/// Replaces a public file at once.
+/// Replaces a public file at once; everybody may read it.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
     let io = |source| CommandError::Io { path: path.to_owned(), source };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    let everybody = std::fs::Permissions::from_mode(0o644);
+    let mut file = tempfile::Builder::new().permissions(everybody).tempfile_in(folder).map_err(io)?;
     file.write_all(bytes).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map(drop).map_err(|e| io(e.error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,7 +145,9 @@ impl From<Stop> for Verdict {
             Stop::Wait(reason, detail) => {
                 let retry_after = match reason {
                     NotYetReason::BlockUnknown => Duration::from_millis(500),
-                    NotYetReason::NotFinal | NotYetReason::NotCommitted | NotYetReason::Behind => Duration::from_secs(1),
+                    NotYetReason::NotFinal | NotYetReason::NotCommitted | NotYetReason::Behind => {
+                        Duration::from_secs(1)
+                    }
                     NotYetReason::ChainUnavailable => Duration::from_secs(2),
                 };
                 Self::NotYet(NotYet { reason, detail, retry_after })

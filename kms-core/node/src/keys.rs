@@ -148,7 +148,8 @@ fn check_owner(share: &ShareFile, party: &Party) -> Result<(), KeysError> {
     if own == found {
         return Ok(());
     }
-    let describe = |(context, index, n, t): (B256, u32, u32, u32)| format!("party {index} of {n} (t = {t}) in {context}");
+    let describe =
+        |(context, index, n, t): (B256, u32, u32, u32)| format!("party {index} of {n} (t = {t}) in {context}");
     Err(KeysError::Foreign { found: describe(found), own: describe(own) })
 }
 

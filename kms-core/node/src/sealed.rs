@@ -184,12 +184,7 @@ fn context(head: [u8; 5], name: &str) -> Vec<u8> {
     [&head, name.as_bytes()].concat()
 }
 
-fn strip_head<'a>(
-    bytes: &'a [u8],
-    magic: [u8; 4],
-    path: &Path,
-    what: &'static str,
-) -> Result<&'a [u8], SealedError> {
+fn strip_head<'a>(bytes: &'a [u8], magic: [u8; 4], path: &Path, what: &'static str) -> Result<&'a [u8], SealedError> {
     match bytes.split_first_chunk::<5>() {
         Some(([m @ .., VERSION], body)) if *m == magic => Ok(body),
         Some(([m @ .., version], _)) if *m == magic => {

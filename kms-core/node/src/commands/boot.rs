@@ -1,5 +1,6 @@
 //! Start-up up to the first listener: read, open, verify, and say in one table what is wrong.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use super::{CommandError, DATABASE, open_vault};
@@ -43,6 +44,9 @@ pub async fn boot(config: &Config, metrics: Arc<Metrics>) -> Result<Booted, Comm
     let Sealing::PassphraseFile { path: passphrase } = &config.sealing;
     let vault = open_vault(&config.data_dir, passphrase)?;
     table.add(Level::Warning, "sealing", "a passphrase in a file: whoever reads this disk reads the share");
+    if std::fs::metadata(passphrase).is_ok_and(|m| m.permissions().mode() & 0o077 != 0) {
+        table.add(Level::Warning, "passphrase", format!("{} can be read by other users", passphrase.display()));
+    }
     let (signing_key, tls_root) = (secrets::load_signing_key(&vault)?, secrets::load_tls_root(&vault)?);
     let party = Arc::new(Party::new(config.index, manifest.clone(), signing_key, tls_root)?);
     let place = format!("party {} of {} (t = {}), signer {}", party.index, party.n(), party.t(), party.address());

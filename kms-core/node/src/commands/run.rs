@@ -122,7 +122,9 @@ impl Running {
         let service = tokio::spawn(service::serve(callers, api, cancel.clone()));
         let next = if booted.keys.usable_ids().is_empty() { Phase::Initialising } else { Phase::Recovering };
         lifecycle.advance(next)?;
-        engine.resume().await?;
+        booted.store.journal("phase", next.name(), "").await?;
+        let interrupted = engine.resume().await?;
+        tracing::info!(requests = interrupted, "taken up again");
         Ok((Self { booted, lifecycle, hub, engine, cancel }, service))
     }
 
@@ -164,6 +166,9 @@ impl Running {
                     if let Err(error) = self.lifecycle.advance(Phase::Ready) {
                         tracing::error!(%error, "can't become ready");
                     }
+                    if let Err(error) = self.booted.store.journal("phase", Phase::Ready.name(), "").await {
+                        tracing::error!(%error, "the journal can't be written");
+                    }
                 }
                 Some(missing) => {
                     if missing != told {
@@ -204,7 +209,7 @@ impl Running {
 }
 
 /// Two processes with one data folder would be one party twice.
-fn lock(data_dir: &Path) -> Result<File, CommandError> {
+pub(super) fn lock(data_dir: &Path) -> Result<File, CommandError> {
     let path = data_dir.join("lock");
     let io = |source| CommandError::Io { path: path.clone(), source };
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;

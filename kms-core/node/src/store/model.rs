@@ -7,7 +7,7 @@ use alloy_primitives::B256;
 /// How far a recorded request is at this party. The order is the order of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// Recorded; ciphertexts are being fetched.
+    /// Recorded, with its ciphertexts at hand; this party's share has not left it yet.
     Received = 1,
     /// Masked shares are being exchanged.
     Opening = 2,
@@ -39,6 +39,15 @@ impl Stage {
     }
 }
 
+/// A request in one epoch. The id says nothing about the epoch, but what is signed may: every epoch has its own answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    /// Content-bound id.
+    pub id: B256,
+    /// Epoch whose shares answer it.
+    pub epoch_id: B256,
+}
+
 /// A request to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRequest {
@@ -57,7 +66,7 @@ pub struct NewRequest {
 /// What became of an insertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inserted {
-    /// The request was not known.
+    /// The request was not known in this epoch.
     New,
     /// The request was recorded before; this is its row.
     Existing(Box<RequestRow>),
@@ -92,8 +101,15 @@ pub struct RequestRow {
     pub received_at: u64,
     /// When it was answered.
     pub answered_at: Option<u64>,
-    /// Time from the first share sent to the opening.
+    /// Time from the first share sent to the signed answer.
     pub mpc: Option<Duration>,
+}
+
+impl RequestRow {
+    /// What names the row.
+    pub const fn key(&self) -> RequestKey {
+        RequestKey { id: self.id, epoch_id: self.epoch_id }
+    }
 }
 
 /// Whether this party can use its share of a key.

@@ -7,23 +7,39 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::Store;
-use super::model::{JournalRow, KeyRow, KeyState, RequestRow, Stage};
+use super::model::{JournalRow, KeyRow, KeyState, RequestKey, RequestRow, Stage};
 use crate::error::StoreError;
 
 impl Store {
-    /// One request.
-    pub async fn request(&self, id: B256) -> Result<Option<RequestRow>, StoreError> {
-        let row =
-            sqlx::query("SELECT * FROM requests WHERE id = ?").bind(id.to_vec()).fetch_optional(&self.readers).await?;
+    /// One request in one epoch.
+    pub async fn request(&self, key: RequestKey) -> Result<Option<RequestRow>, StoreError> {
+        let row = sqlx::query("SELECT * FROM requests WHERE id = ? AND epoch_id = ?")
+            .bind(key.id.to_vec())
+            .bind(key.epoch_id.to_vec())
+            .fetch_optional(&self.readers)
+            .await?;
         row.as_ref().map(request).transpose()
     }
 
-    /// The latest request of a job, so that a share can be computed again for a peer that asks.
-    pub async fn request_of_job(&self, job_id: B256) -> Result<Option<RequestRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM requests WHERE job_id = ? ORDER BY received_at DESC LIMIT 1")
-            .bind(job_id.to_vec())
-            .fetch_optional(&self.readers)
-            .await?;
+    /// A request in the epoch that it was recorded in last.
+    pub async fn latest_request(&self, id: B256) -> Result<Option<RequestRow>, StoreError> {
+        self.first("SELECT * FROM requests WHERE id = ? ORDER BY received_at DESC, rowid DESC LIMIT 1", id).await
+    }
+
+    /// A request with which this party's share of the job has left it, whatever became of the request: the share can be
+    /// computed again for a peer that asks.
+    pub async fn shared_in_job(&self, job_id: B256) -> Result<Option<RequestRow>, StoreError> {
+        self.first("SELECT * FROM requests WHERE job_id = ? AND shared_at IS NOT NULL LIMIT 1", job_id).await
+    }
+
+    /// The first answered request of the job.
+    pub async fn answered_in_job(&self, job_id: B256) -> Result<Option<RequestRow>, StoreError> {
+        let query = "SELECT * FROM requests WHERE job_id = ? AND answer IS NOT NULL ORDER BY answered_at LIMIT 1";
+        self.first(query, job_id).await
+    }
+
+    async fn first(&self, query: &'static str, id: B256) -> Result<Option<RequestRow>, StoreError> {
+        let row = sqlx::query(query).bind(id.to_vec()).fetch_optional(&self.readers).await?;
         row.as_ref().map(request).transpose()
     }
 

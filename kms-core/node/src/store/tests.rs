@@ -10,6 +10,10 @@ fn new_request(n: u8) -> NewRequest {
     }
 }
 
+fn key(n: u8) -> RequestKey {
+    RequestKey { id: B256::repeat_byte(n), epoch_id: B256::repeat_byte(9) }
+}
+
 fn new_key() -> KeyRow {
     KeyRow {
         key_id: B256::repeat_byte(1),
@@ -32,9 +36,9 @@ async fn everything_acknowledged_survives_a_restart() {
         for n in 1..=4 {
             assert_eq!(store.insert_request(new_request(n)).await.unwrap(), Inserted::New);
         }
-        assert!(store.advance(B256::repeat_byte(1), Stage::Opening, Some("peers".into())).await.unwrap());
-        assert!(store.answer(B256::repeat_byte(2), vec![7], Duration::from_micros(5)).await.unwrap());
-        assert!(store.refuse(B256::repeat_byte(3), vec![8], "bad ciphertext".into()).await.unwrap());
+        assert!(store.advance(key(1), Stage::Opening, Some("peers".into())).await.unwrap());
+        assert!(store.answer(key(2), vec![7], Duration::from_micros(5)).await.unwrap());
+        assert!(store.refuse(key(3), vec![8], "bad ciphertext".into()).await.unwrap());
         store.put_key(new_key()).await.unwrap();
         store.journal("start", "node", "first").await.unwrap();
     }
@@ -47,15 +51,17 @@ async fn everything_acknowledged_survives_a_restart() {
     );
     assert_eq!(unfinished[0].detail.as_deref(), Some("peers"));
     assert_eq!(unfinished[0].chain_id, u64::MAX);
-    let answered = store.request(B256::repeat_byte(2)).await.unwrap().unwrap();
+    let answered = store.request(key(2)).await.unwrap().unwrap();
     assert_eq!(
         (answered.stage, answered.answer, answered.mpc),
         (Stage::Answered, Some(vec![7]), Some(Duration::from_micros(5)))
     );
-    let refused = store.request(B256::repeat_byte(3)).await.unwrap().unwrap();
+    let refused = store.request(key(3)).await.unwrap().unwrap();
     assert_eq!((refused.stage, refused.refusal), (Stage::Refused, Some(vec![8])));
     assert_eq!(store.keys().await.unwrap(), [new_key()]);
-    assert_eq!(store.journal_tail(5).await.unwrap()[0].detail, "first");
+    let journal = store.journal_tail(5).await.unwrap();
+    let lines: Vec<_> = journal.iter().map(|line| (line.seq, &line.kind[..], &line.detail[..])).collect();
+    assert_eq!(lines, [(2, "start", "first"), (1, "refused", "bad ciphertext")]);
 }
 
 #[tokio::test]
@@ -74,7 +80,7 @@ async fn a_repeated_request_keeps_its_first_row() {
 async fn stages_never_go_back_and_answers_never_change() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("node.db")).await.unwrap();
-    let id = B256::repeat_byte(1);
+    let id = key(1);
     store.insert_request(new_request(1)).await.unwrap();
     assert!(!store.receipt(id, vec![1]).await.unwrap(), "a receipt without an answer");
     assert!(store.answer(id, vec![1], Duration::ZERO).await.unwrap());
@@ -86,7 +92,7 @@ async fn stages_never_go_back_and_answers_never_change() {
     assert!(!store.receipt(id, vec![5]).await.unwrap());
     let row = store.request(id).await.unwrap().unwrap();
     assert_eq!((row.stage, row.answer, row.receipt), (Stage::Final, Some(vec![1]), Some(vec![4])));
-    assert!(!store.advance(B256::ZERO, Stage::Opening, None).await.unwrap(), "an unknown request moved");
+    assert!(!store.advance(key(2), Stage::Opening, None).await.unwrap(), "an unknown request moved");
 }
 
 #[tokio::test]
@@ -104,7 +110,46 @@ async fn concurrent_writers_share_transactions_and_all_get_their_answer() {
     let outcomes = futures::future::try_join_all(inserts).await.unwrap();
     assert_eq!(outcomes.iter().filter(|o| **o == Inserted::New).count(), 200);
     assert_eq!(store.stages().await.unwrap(), [(Stage::Received, 200)]);
-    assert!(store.request_of_job(B256::repeat_byte(1)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn every_epoch_has_its_own_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("node.db")).await.unwrap();
+    let (old, new) = (key(1), RequestKey { epoch_id: B256::repeat_byte(8), ..key(1) });
+    store.insert_request(new_request(1)).await.unwrap();
+    assert!(store.answer(old, vec![1], Duration::ZERO).await.unwrap());
+    assert!(store.request(new).await.unwrap().is_none());
+    let again = NewRequest { epoch_id: new.epoch_id, ..new_request(1) };
+    assert_eq!(store.insert_request(again).await.unwrap(), Inserted::New);
+    assert!(store.refuse(new, vec![2], "no".into()).await.unwrap());
+    let rows = [store.request(old).await.unwrap().unwrap(), store.request(new).await.unwrap().unwrap()];
+    assert_eq!(rows.each_ref().map(|row| row.stage), [Stage::Answered, Stage::Refused]);
+    assert_eq!(rows.each_ref().map(RequestRow::key), [old, new]);
+    assert_eq!(store.latest_request(old.id).await.unwrap().unwrap().key(), new);
+}
+
+#[tokio::test]
+async fn a_job_is_known_by_what_has_left_this_party() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("node.db")).await.unwrap();
+    let job = B256::repeat_byte(1);
+    // Recorded only, then refused: its share must not leave later.
+    store.insert_request(new_request(1)).await.unwrap();
+    assert!(store.refuse(key(1), vec![1], "cancelled".into()).await.unwrap());
+    assert_eq!(store.shared_in_job(job).await.unwrap(), None);
+    // Refused after the opening: others may still need the share.
+    store.insert_request(new_request(3)).await.unwrap();
+    assert!(store.advance(key(3), Stage::Opening, None).await.unwrap());
+    assert!(store.refuse(key(3), vec![1], "out of range".into()).await.unwrap());
+    assert_eq!(store.shared_in_job(job).await.unwrap().unwrap().key(), key(3));
+    assert_eq!(store.answered_in_job(job).await.unwrap(), None);
+    // A newer row hides no older answer.
+    store.insert_request(new_request(5)).await.unwrap();
+    assert!(store.answer(key(5), vec![1], Duration::ZERO).await.unwrap());
+    store.insert_request(new_request(7)).await.unwrap();
+    assert!(store.refuse(key(7), vec![1], "cancelled".into()).await.unwrap());
+    assert_eq!(store.answered_in_job(job).await.unwrap().unwrap().key(), key(5));
 }
 
 #[tokio::test]

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use alloy_primitives::B256;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::model::{KeyRow, NewRequest, Stage};
+use super::model::{KeyRow, NewRequest, RequestKey, Stage};
 use crate::error::StoreError;
 
 /// Writes that share one transaction, and so one fsync.
@@ -24,10 +23,10 @@ pub(super) struct Command {
 #[derive(Debug)]
 pub(super) enum Op {
     Insert(NewRequest),
-    Advance { id: B256, stage: Stage, detail: Option<String> },
-    Answer { id: B256, answer: Vec<u8>, mpc: Duration },
-    Receipt { id: B256, receipt: Vec<u8> },
-    Refuse { id: B256, refusal: Vec<u8>, detail: String },
+    Advance { key: RequestKey, stage: Stage, detail: Option<String> },
+    Answer { key: RequestKey, answer: Vec<u8>, mpc: Duration },
+    Receipt { key: RequestKey, receipt: Vec<u8> },
+    Refuse { key: RequestKey, refusal: Vec<u8>, detail: String },
     Key(KeyRow),
     Journal { kind: &'static str, subject: String, detail: String },
 }
@@ -66,7 +65,7 @@ async fn apply(transaction: &mut Transaction<'_, Sqlite>, op: Op) -> Result<u64,
     let query = match op {
         Op::Insert(r) => sqlx::query(
             "INSERT INTO requests (id, job_id, chain_id, epoch_id, payload, stage, stage_since, received_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, epoch_id) DO NOTHING",
         )
         .bind(r.id.to_vec())
         .bind(r.job_id.to_vec())
@@ -76,48 +75,83 @@ async fn apply(transaction: &mut Transaction<'_, Sqlite>, op: Op) -> Result<u64,
         .bind(Stage::Received as i64)
         .bind(now)
         .bind(now),
-        Op::Advance { id, stage, detail } => {
-            sqlx::query("UPDATE requests SET stage = ?1, stage_since = ?2, detail = ?3 WHERE id = ?4 AND stage < ?1")
-                .bind(stage as i64)
-                .bind(now)
-                .bind(detail)
-                .bind(id.to_vec())
-        }
-        Op::Answer { id, answer, mpc } => sqlx::query(
+        Op::Advance { key, stage, detail } => sqlx::query(
+            "UPDATE requests SET stage = ?1, stage_since = ?2, detail = ?3,
+             shared_at = CASE WHEN ?1 = 2 THEN ?2 ELSE shared_at END
+             WHERE id = ?4 AND epoch_id = ?5 AND stage < ?1",
+        )
+        .bind(stage as i64)
+        .bind(now)
+        .bind(detail)
+        .bind(key.id.to_vec())
+        .bind(key.epoch_id.to_vec()),
+        Op::Answer { key, answer, mpc } => sqlx::query(
             "UPDATE requests SET stage = ?1, stage_since = ?2, detail = NULL, answer = ?3, answered_at = ?2,
-             mpc_micros = ?4 WHERE id = ?5 AND stage < ?1",
+             mpc_micros = ?4 WHERE id = ?5 AND epoch_id = ?6 AND stage < ?1",
         )
         .bind(Stage::Answered as i64)
         .bind(now)
         .bind(answer)
         .bind(i64::try_from(mpc.as_micros()).unwrap_or(i64::MAX))
-        .bind(id.to_vec()),
-        Op::Receipt { id, receipt } => sqlx::query(
-            "UPDATE requests SET stage = ?1, stage_since = ?2, receipt = ?3 WHERE id = ?4 AND receipt IS NULL
-             AND answer IS NOT NULL",
+        .bind(key.id.to_vec())
+        .bind(key.epoch_id.to_vec()),
+        Op::Receipt { key, receipt } => sqlx::query(
+            "UPDATE requests SET stage = ?1, stage_since = ?2, receipt = ?3 WHERE id = ?4 AND epoch_id = ?5
+             AND receipt IS NULL AND answer IS NOT NULL",
         )
         .bind(Stage::Final as i64)
         .bind(now)
         .bind(receipt)
-        .bind(id.to_vec()),
-        Op::Refuse { id, refusal, detail } => sqlx::query(
-            "UPDATE requests SET stage = ?1, stage_since = ?2, refusal = ?3, detail = ?4 WHERE id = ?5 AND stage < 3",
-        )
-        .bind(Stage::Refused as i64)
-        .bind(now)
-        .bind(refusal)
-        .bind(detail)
-        .bind(id.to_vec()),
+        .bind(key.id.to_vec())
+        .bind(key.epoch_id.to_vec()),
+        Op::Refuse { key, refusal, detail } => return refuse(transaction, key, refusal, detail, now).await,
         Op::Key(key) => return put_key(transaction, key, now).await,
-        Op::Journal { kind, subject, detail } => {
-            sqlx::query("INSERT INTO journal (at, kind, subject, detail) VALUES (?, ?, ?, ?)")
-                .bind(now)
-                .bind(kind)
-                .bind(subject)
-                .bind(detail)
-        }
+        Op::Journal { kind, subject, detail } => return journal(transaction, kind, subject, detail, now).await,
     };
     Ok(query.execute(&mut **transaction).await?.rows_affected())
+}
+
+/// What ends a request without an answer stands in the journal too.
+async fn refuse(
+    transaction: &mut Transaction<'_, Sqlite>,
+    key: RequestKey,
+    refusal: Vec<u8>,
+    detail: String,
+    now: i64,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "UPDATE requests SET stage = ?1, stage_since = ?2, refusal = ?3, detail = ?4 WHERE id = ?5 AND epoch_id = ?6
+         AND stage < 3",
+    )
+    .bind(Stage::Refused as i64)
+    .bind(now)
+    .bind(refusal)
+    .bind(&detail)
+    .bind(key.id.to_vec())
+    .bind(key.epoch_id.to_vec())
+    .execute(&mut **transaction)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(0);
+    }
+    journal(transaction, "refused", key.id.to_string(), detail, now).await
+}
+
+async fn journal(
+    transaction: &mut Transaction<'_, Sqlite>,
+    kind: &'static str,
+    subject: String,
+    detail: String,
+    now: i64,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query("INSERT INTO journal (at, kind, subject, detail) VALUES (?, ?, ?, ?)")
+        .bind(now)
+        .bind(kind)
+        .bind(subject)
+        .bind(detail)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(done.rows_affected())
 }
 
 async fn put_key(transaction: &mut Transaction<'_, Sqlite>, key: KeyRow, now: i64) -> Result<u64, StoreError> {
