@@ -8,6 +8,7 @@
 #[cfg(feature = "rpc")]
 pub mod abi;
 pub mod cleartexts;
+pub mod computed;
 pub mod context;
 pub mod eip712;
 pub mod extra_data;

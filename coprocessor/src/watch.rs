@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use alloy::sol_types::SolEvent;
+use alloy::sol_types::{SolCall, SolEvent};
 use alloy_primitives::{Address, B256, U256};
 use kms_chain::{
     abi::{AccessControl, CiphertextRegistry, DecryptionGateway, FheExecutor},
+    computed::{Origin, computed_handle, operation_hash},
     follower::{BlockRef, Sink, SinkError, Step},
     handle::Handle,
     manifest::Contracts,
@@ -46,6 +47,56 @@ pub fn read_log(contracts: &Contracts, chain_id: u64, log: &Log) -> Result<Optio
         return Ok(Some(Event::Committed { handle: event.handle, key_id: event.keyId, digest: event.digest }));
     }
     Ok(None)
+}
+
+/// Derives an operation's result again, as the executor did in that block.
+///
+/// # Errors
+/// The event says another result: its endpoint lies, since the contract can't. Computing it would put a ciphertext of the liar's
+/// choice under a handle that may be public.
+pub fn check_result(contracts: &Contracts, chain_id: u64, block: &BlockRef, operation: &Operation) -> Result<(), String> {
+    let Some(hash) = derivation(operation) else { return Ok(()) };
+    let origin = Origin {
+        chain_id,
+        executor: contracts.fhe_executor,
+        acl: contracts.access_control,
+        parent: block.parent,
+        timestamp: block.timestamp,
+    };
+    let named = Handle::parse(operation.result).map_err(|error| error.to_string())?;
+    let derived = computed_handle(&origin, hash, named.fhe_type());
+    if derived == named {
+        Ok(())
+    } else {
+        Err(format!("forged event: this operation's result is {}, not {}", B256::from(derived), operation.result))
+    }
+}
+
+/// What the executor hashed; `None` for inputs, which are not computed.
+fn derivation(operation: &Operation) -> Option<B256> {
+    let word = |value: U256| B256::from(value);
+    let to_type = word(U256::from(operation.result[30]));
+    let operand = |index: usize| operation.operands.get(index).copied().unwrap_or_default();
+    let scalar = |on: bool| B256::right_padding_from(&[u8::from(on)]);
+    let binary = |selector: [u8; 4]| match operation.plain {
+        Some(plain) => operation_hash(selector, &[operand(0), word(plain), scalar(true)]),
+        None => operation_hash(selector, &[operand(0), operand(1), scalar(false)]),
+    };
+    Some(match operation.kind {
+        Kind::Add => binary(FheExecutor::fheAddCall::SELECTOR),
+        Kind::Sub => binary(FheExecutor::fheSubCall::SELECTOR),
+        Kind::Eq => binary(FheExecutor::fheEqCall::SELECTOR),
+        Kind::Ge => binary(FheExecutor::fheGeCall::SELECTOR),
+        Kind::Trivial => {
+            let plain = word(operation.plain.unwrap_or_default());
+            operation_hash(FheExecutor::trivialEncryptCall::SELECTOR, &[plain, to_type])
+        }
+        Kind::Cast => operation_hash(FheExecutor::castCall::SELECTOR, &[operand(0), to_type]),
+        Kind::Select => {
+            operation_hash(FheExecutor::fheIfThenElseCall::SELECTOR, &[operand(0), operand(1), operand(2)])
+        }
+        Kind::Input => return None,
+    })
 }
 
 fn decode<E: SolEvent>(log: &Log) -> Result<E, String> {
@@ -134,7 +185,13 @@ impl ChainSink {
         let mut events = Vec::with_capacity(logs.len());
         let mut quarantined = Vec::new();
         for log in logs {
-            match read_log(&self.contracts, self.chain_id, log) {
+            let read = read_log(&self.contracts, self.chain_id, log).and_then(|event| {
+                if let Some(Event::Operation(operation)) = &event {
+                    check_result(&self.contracts, self.chain_id, &block, operation)?;
+                }
+                Ok(event)
+            });
+            match read {
                 Ok(event) => events.extend(event),
                 Err(reason) => {
                     let (chain_id, address) = (self.chain_id, log.address());

@@ -139,3 +139,32 @@ fn events_that_make_no_sense_are_put_aside() {
     truncated.inner.data.data = truncated.inner.data.data.slice(..40);
     assert!(read_log(&contracts(), CHAIN, &truncated).is_err());
 }
+
+#[test]
+fn a_forged_result_is_found_out() {
+    let contracts = contracts();
+    let parent = B256::repeat_byte(0x77);
+    let block = BlockRef { number: 9, hash: B256::repeat_byte(0x78), parent, timestamp: 1_700_000_000 };
+    let (executor, acl) = (contracts.fhe_executor, contracts.access_control);
+    let origin = Origin { chain_id: CHAIN, executor, acl, parent, timestamp: block.timestamp };
+    let (victim, other) = (handle(1, FheType::Uint64), handle(2, FheType::Uint64));
+    let arguments = [victim, other, B256::ZERO];
+    let hash = operation_hash(FheExecutor::fheAddCall::SELECTOR, &arguments);
+    let result = B256::from(computed_handle(&origin, hash, FheType::Uint64));
+    let honest = Operation { result, kind: Kind::Add, operands: vec![victim, other], plain: None };
+    assert_eq!(check_result(&contracts, CHAIN, &block, &honest), Ok(()));
+
+    // The same handle for another operation, other operands, or a scalar instead of a handle.
+    let forged = [
+        Operation { kind: Kind::Sub, ..honest.clone() },
+        Operation { operands: vec![other, victim], ..honest.clone() },
+        Operation { operands: vec![victim], plain: Some(U256::ZERO), ..honest.clone() },
+        Operation { kind: Kind::Cast, operands: vec![victim], ..honest.clone() },
+        Operation { kind: Kind::Trivial, operands: Vec::new(), plain: Some(U256::from(1)), ..honest.clone() },
+    ];
+    for operation in forged {
+        assert!(check_result(&contracts, CHAIN, &block, &operation).unwrap_err().contains("forged"));
+    }
+    let later = BlockRef { timestamp: block.timestamp + 1, ..block };
+    assert!(check_result(&contracts, CHAIN, &later, &honest).is_err(), "of another block");
+}
