@@ -236,7 +236,7 @@ def check_decryption():
                 for j, phase in enumerate(phases[g : g + d]):
                     element = ring.add(element, ring.mul(ring.power(x, j), phase))
                 elements.append(element)
-            message = b"KMSO" + bytes([1, d, 16, 0]) + len(elements).to_bytes(4, "big")
+            message = b"KMSP" + bytes([1, d, 16, 0]) + len(elements).to_bytes(4, "big")
             message += b"".join(e[c].to_bytes(16, "little") for c in range(d) for e in elements)
             assert message.hex() == p["message"]
             packed[p["party"]] = elements

@@ -1,7 +1,7 @@
 //! The bytes of a share message.
 //!
 //! ```text
-//! "KMSO" ‖ u8 version 1 ‖ u8 degree D ‖ u8 word bytes (16) ‖ u8 0 ‖ u32 BE elements ‖ D × elements × 16 bytes
+//! "KMSP" ‖ u8 version 1 ‖ u8 degree D ‖ u8 word bytes (16) ‖ u8 0 ‖ u32 BE elements ‖ D × elements × 16 bytes
 //! ```
 //! Coefficient-major: the constant coefficients of all packed elements, then those of X, and so on; words
 //! little-endian. The receiver knows how many elements a job has, so a message of another length is refused before
@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kms_algebra::{GrVec, Word};
 
 /// First bytes of a share message.
-pub const MAGIC: [u8; 4] = *b"KMSO";
+pub const MAGIC: [u8; 4] = *b"KMSP";
 /// The only version.
 pub const VERSION: u8 = 1;
 /// Bytes before the words.
@@ -86,7 +86,7 @@ mod tests {
     fn messages_round_trip_and_are_pinned() {
         let shares: GrVec<u128, 4> = [Gr([1, 2, 3, 4]), Gr([5, 6, 7, u128::MAX])].into_iter().collect();
         let bytes = encode(&shares);
-        assert_eq!(&bytes[..28], b"KMSO\x01\x04\x10\0\0\0\0\x02\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        assert_eq!(&bytes[..28], b"KMSP\x01\x04\x10\0\0\0\0\x02\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
         assert_eq!(bytes[28], 5);
         assert_eq!(decode::<4>(&bytes, 2), Ok(shares));
     }
