@@ -5,7 +5,7 @@ use alloy_primitives::{Address, B256, FixedBytes, U256};
 use k256::ecdsa::SigningKey;
 use kms_chain::{
     FheType,
-    eip712::{sign_digest, signer_address},
+    eip712::{DecryptionReceipt, receipt_digest, sign_digest, signer_address},
     handle::Handle,
     manifest::{Card, DecryptionDomain, Manifest},
     request::Request,
@@ -97,6 +97,23 @@ impl TestCommittee {
     pub(crate) fn answer(&self, index: u32, question: &Question, value: u64) -> node::Answer {
         let cleartexts = [U256::from(value).to_be_bytes::<32>(), U256::ONE.to_be_bytes::<32>()].concat();
         self.sign(index, question, cleartexts)
+    }
+
+    /// A receipt of party `index` over this statement.
+    pub(crate) fn receipt(&self, index: u32, statement: &DecryptionReceipt) -> node::Receipt {
+        let digest = receipt_digest(&self.manifest.decryption_domain.eip712(), statement);
+        node::Receipt {
+            request_id: statement.requestId.to_vec(),
+            context_id: statement.contextId.to_vec(),
+            epoch_id: statement.epochId.to_vec(),
+            key_id: statement.keyId.to_vec(),
+            arrived: statement.arrived.to_be_bytes_vec(),
+            late: statement.late.to_be_bytes_vec(),
+            wrong: statement.wrong.to_be_bytes_vec(),
+            mpc_micros: statement.mpcMicros,
+            signature: sign_digest(&self.keys[index as usize - 1], digest).to_vec(),
+            evidence: vec![],
+        }
     }
 
     pub(crate) fn sign(&self, index: u32, question: &Question, cleartexts: Vec<u8>) -> node::Answer {

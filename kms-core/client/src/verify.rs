@@ -28,6 +28,17 @@ pub enum QuestionError {
     /// The question is for another committee.
     #[error("the question names context {0}, which is not this committee's")]
     Context(B256),
+    /// The extra data names another epoch than the one to ask for: no party could answer.
+    #[error("the extra data names epoch {named}, but epoch {asked} is asked for")]
+    Epoch {
+        /// In the extra data.
+        named: B256,
+        /// To be asked for.
+        asked: B256,
+    },
+    /// Extra data of version 3 on a pull: its answers would pass for answers to a request that nobody has checked.
+    #[error("the extra data binds to request {0}, which a pull is not")]
+    BoundToRequest(B256),
 }
 
 /// A decryption to ask a committee for, and all that its answers must agree with.
@@ -74,10 +85,12 @@ impl Question {
         Ok(Self { chain_id, epoch, id, handles: request.handles.clone(), parsed, extra_data, source })
     }
 
-    /// Publicly decryptable handles (pull). The answers carry `extra_data` as given; v1 of the committee is usual.
+    /// Publicly decryptable handles (pull). The answers carry `extra_data` as given; v1 of the committee is usual. If it
+    /// names an epoch, `epoch` must be that one.
     ///
     /// # Errors
-    /// Handles that can't be a request, extra data that doesn't parse, or another context than the committee's.
+    /// Handles that can't be a request, extra data that doesn't parse or binds to a request, another context than the
+    /// committee's, or another epoch than the one named.
     pub fn public(
         committee: &Committee,
         chain_id: u64,
@@ -86,10 +99,19 @@ impl Question {
         epoch: B256,
     ) -> Result<Self, QuestionError> {
         let parsed = check_request_handles(handles, chain_id)?;
-        if let Some(context) = ExtraData::parse(extra_data)?.context()
+        let named = ExtraData::parse(extra_data)?;
+        if let Some(request) = named.request_id() {
+            return Err(QuestionError::BoundToRequest(request));
+        }
+        if let Some(context) = named.context()
             && context != committee.context_id
         {
             return Err(QuestionError::Context(context));
+        }
+        if let Some(named) = named.epoch()
+            && named != epoch
+        {
+            return Err(QuestionError::Epoch { named, asked: epoch });
         }
         let id = pull_request_id(chain_id, handles, extra_data);
         let source = node::decrypt_request::Source::Public(node::PublicRequest {
@@ -176,6 +198,21 @@ pub enum AnswerError {
     /// It is for another request.
     #[error("the answer is for request {0}")]
     RequestId(B256),
+    /// A receipt of another committee.
+    #[error("the receipt is of context {0}")]
+    Context(B256),
+    /// The bitmaps of a receipt are no partition of the committee.
+    #[error("arrived {arrived:#x}, late {late:#x} and wrong {wrong:#x} do not name each of the {n} parties once")]
+    Bitmaps {
+        /// Right shares.
+        arrived: U256,
+        /// None in time.
+        late: U256,
+        /// Wrong shares.
+        wrong: U256,
+        /// Parties.
+        n: u32,
+    },
     /// It carries other extra data than asked.
     #[error("the answer carries extra data {0}")]
     ExtraData(Bytes),
@@ -244,10 +281,19 @@ pub fn answer(
     })
 }
 
+/// Each party stands in exactly one bitmap, and nobody else does.
+fn check_bitmaps(n: u32, receipt: &DecryptionReceipt) -> Result<(), AnswerError> {
+    let DecryptionReceipt { arrived, late, wrong, .. } = *receipt;
+    let all = if n < 256 { (U256::ONE << n) - U256::ONE } else { U256::MAX };
+    let once = (arrived & late).is_zero() && (arrived & wrong).is_zero() && (late & wrong).is_zero();
+    if once && arrived | late | wrong == all { Ok(()) } else { Err(AnswerError::Bitmaps { arrived, late, wrong, n }) }
+}
+
 /// Checks the final receipt of party `index` for `request_id`.
 ///
 /// # Errors
-/// A broken bound, another request, or a signature that is not the party's.
+/// A broken bound, another request or context, bitmaps in which a party stands twice, nowhere, or is none, or a signature
+/// that is not the party's.
 pub fn receipt(
     request_id: B256,
     committee: &Committee,
@@ -270,6 +316,10 @@ pub fn receipt(
     if statement.requestId != request_id {
         return Err(AnswerError::RequestId(statement.requestId));
     }
+    if statement.contextId != committee.context_id {
+        return Err(AnswerError::Context(statement.contextId));
+    }
+    check_bitmaps(committee.n, &statement)?;
     let signature = bounds::signature("signature", &receipt.signature)?;
     let digest = eip712::receipt_digest(&domain.eip712(), &statement);
     require_signer(index, signer, eip712::recover(digest, &signature)?)?;

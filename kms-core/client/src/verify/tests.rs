@@ -88,3 +88,96 @@ fn pull_answers_keep_the_extra_data_asked_for() {
         assert_eq!(question.extra_data()[..], extra_data);
     }
 }
+
+#[test]
+fn a_pull_is_asked_for_the_epoch_that_it_names() {
+    let committee = TestCommittee::offline();
+    let context = committee.manifest.committee.context_id;
+    let handles = committee.request().handles;
+    let ask = |extra_data: ExtraData, epoch| {
+        Question::public(&committee.manifest.committee, CHAIN, &handles, &extra_data.encode(), epoch)
+    };
+    let named = ExtraData::V2 { context, epoch: EPOCH };
+    let question = ask(named, EPOCH).expect("question");
+    assert_eq!((question.epoch(), &question.message(0).epoch_id[..]), (EPOCH, &EPOCH[..]));
+    let given = committee.answer(3, &question, 1);
+    assert_eq!(check(&committee, &question, 3, &given), Ok(()));
+    for asked in [B256::ZERO, B256::repeat_byte(0xef)] {
+        assert_eq!(ask(named, asked).unwrap_err(), QuestionError::Epoch { named: EPOCH, asked });
+        assert_eq!(ask(ExtraData::V1 { context }, asked).expect("no epoch is named").epoch(), asked);
+    }
+    let request_id = committee.question().id();
+    let bound = ExtraData::V3 { context, epoch: EPOCH, request_id };
+    assert_eq!(ask(bound, EPOCH).unwrap_err(), QuestionError::BoundToRequest(request_id));
+}
+
+fn statement(committee: &TestCommittee, [arrived, late, wrong]: [u64; 3]) -> DecryptionReceipt {
+    DecryptionReceipt {
+        requestId: committee.question().id(),
+        contextId: committee.manifest.committee.context_id,
+        epochId: EPOCH,
+        keyId: B256::repeat_byte(0x77),
+        arrived: U256::from(arrived),
+        late: U256::from(late),
+        wrong: U256::from(wrong),
+        mpcMicros: 5,
+    }
+}
+
+/// What [`receipt`] says to `statement`, rightly signed by party 2.
+fn signed(committee: &TestCommittee, statement: &DecryptionReceipt) -> Result<DecryptionReceipt, AnswerError> {
+    let Manifest { committee: members, decryption_domain, .. } = &committee.manifest;
+    receipt(committee.question().id(), members, decryption_domain, 2, &committee.receipt(2, statement))
+}
+
+#[test]
+fn a_receipt_names_each_party_of_this_committee_once() {
+    let committee = TestCommittee::offline();
+    for bitmaps in [[0b1111, 0, 0], [0b0111, 0b1000, 0], [0b0111, 0, 0b1000], [0b0011, 0b0100, 0b1000]] {
+        let good = statement(&committee, bitmaps);
+        assert_eq!(signed(&committee, &good).as_ref(), Ok(&good));
+    }
+    for bitmaps in [
+        [0b1111, 0b0001, 0],      // arrived and late
+        [0b1111, 0, 0b0001],      // arrived and wrong
+        [0b0111, 0b1000, 0b1000], // late and wrong
+        [0b0111, 0, 0],           // party 4 nowhere
+        [0, 0, 0],
+        [0b11111, 0, 0], // party 5 of four
+        [0b1111, 1 << 40, 0],
+    ] {
+        let bad = signed(&committee, &statement(&committee, bitmaps));
+        assert!(matches!(bad, Err(AnswerError::Bitmaps { n: 4, .. })), "{bitmaps:?}: {bad:?}");
+    }
+    let mut foreign = statement(&committee, [0b1111, 0, 0]);
+    foreign.contextId = B256::repeat_byte(9);
+    assert_eq!(signed(&committee, &foreign), Err(AnswerError::Context(foreign.contextId)));
+    let mut other = statement(&committee, [0b1111, 0, 0]);
+    other.requestId = B256::repeat_byte(9);
+    assert_eq!(signed(&committee, &other), Err(AnswerError::RequestId(other.requestId)));
+}
+
+#[test]
+fn an_altered_receipt_is_not_its_partys() {
+    let committee = TestCommittee::offline();
+    let Manifest { committee: members, decryption_domain, .. } = &committee.manifest;
+    let id = committee.question().id();
+    let good = committee.receipt(2, &statement(&committee, [0b0111, 0b1000, 0]));
+    let check = |index, given: &node::Receipt| receipt(id, members, decryption_domain, index, given).map(|_| ());
+    assert_eq!(check(2, &good), Ok(()));
+    assert!(matches!(check(1, &good), Err(AnswerError::Signer { index: 1, .. })));
+    assert_eq!(check(5, &good), Err(AnswerError::NoParty(5)));
+    type Change = fn(&mut node::Receipt);
+    let changes: [Change; 4] = [
+        |r| r.epoch_id[0] ^= 1,
+        |r| r.key_id[0] ^= 1,
+        |r| r.mpc_micros += 1,
+        // Still each party once: only the signature tells.
+        |r| (r.arrived, r.late) = (r.late.clone(), r.arrived.clone()),
+    ];
+    for (i, change) in changes.iter().enumerate() {
+        let mut altered = good.clone();
+        change(&mut altered);
+        assert!(matches!(check(2, &altered), Err(AnswerError::Signer { index: 2, .. })), "change {i}");
+    }
+}
