@@ -93,6 +93,7 @@ contract CallbacksTest is GatewayTest {
 
     function test_reentering_withdraw_takes_only_own_credits() public {
         _attack(Attacker.Attack.Withdraw);
+        assertEq(dapp.calls(), 1);
         assertFalse(dapp.innerSucceeded());
         assertEq(address(gateway).balance, FEE);
     }
