@@ -56,6 +56,17 @@ impl ContextError {
     }
 }
 
+/// The usual threshold of a committee of `n` parties, 2t + 1: two proofs share an honest signer.
+///
+/// # Errors
+/// [`ContextError::TooManyFaults`] if no committee of `n` tolerates `t`, however large `t` is.
+pub fn usual_threshold(n: usize, t: u32) -> Result<u32, ContextError> {
+    match t.checked_mul(2).and_then(|twice| twice.checked_add(1)) {
+        Some(threshold) if n as u64 > 3 * u64::from(t) => Ok(threshold),
+        _ => Err(ContextError::TooManyFaults { n, t }),
+    }
+}
+
 impl Context {
     /// The rules of the verifier contract, in its order: count, t, threshold, then signers.
     ///

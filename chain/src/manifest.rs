@@ -11,6 +11,7 @@ pub use names::{NameError, PartyName};
 
 use crate::{context::ContextError, request::Finality};
 use alloy_primitives::{Address, B256};
+use kms_encoding::FloodBoundError;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
@@ -159,6 +160,9 @@ pub enum ManifestError {
     /// The committee breaks the rules of contexts.
     #[error("committee: {0}")]
     Context(#[from] ContextError),
+    /// The committee can be a context, but it can't decrypt: its masks would not fit.
+    #[error("committee: {0}")]
+    Flooding(#[from] FloodBoundError),
     /// `n` is not the number of parties.
     #[error("n is {n} but {parties} parties are listed")]
     PartyCount {
@@ -219,6 +223,7 @@ impl ManifestError {
             Self::Json(_) => "Json",
             Self::UnknownVersion(_) => "UnknownVersion",
             Self::Context(error) => error.label(),
+            Self::Flooding(_) => "Flooding",
             Self::PartyCount { .. } => "PartyCount",
             Self::PartyOrder { .. } => "PartyOrder",
             Self::ContextId { .. } => "ContextId",

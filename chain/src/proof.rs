@@ -90,7 +90,7 @@ pub struct InputProof {
     pub handles: Vec<B256>,
     /// Coprocessor signatures.
     pub signatures: Vec<SignatureBytes>,
-    /// Extra data, signed as it stands; not interpreted.
+    /// Extra data as given, and signed as given; always parses.
     pub extra_data: Bytes,
 }
 
@@ -98,7 +98,7 @@ impl InputProof {
     /// Parses a proof.
     ///
     /// # Errors
-    /// Any [`ProofError`] but those of extra data.
+    /// Any [`ProofError`] but `TooMany`.
     pub fn parse(bytes: &[u8]) -> Result<Self, ProofError> {
         let (&handles, rest) = bytes.split_first().ok_or(ProofError::Empty)?;
         let (&signatures, rest) = rest.split_first().ok_or(ProofError::Truncated)?;
@@ -111,16 +111,18 @@ impl InputProof {
         let (handles, rest) = rest.split_at_checked(usize::from(handles) * 32).ok_or(ProofError::Truncated)?;
         let handles = handles.chunks_exact(32).map(B256::from_slice).collect();
         let (signatures, extra_data) = take_signatures(rest, signatures)?;
+        ExtraData::parse(extra_data)?;
         Ok(Self { handles, signatures, extra_data: Bytes::copy_from_slice(extra_data) })
     }
 
     /// The bytes for `verifyInput`.
     ///
     /// # Errors
-    /// `NoHandles`, `NoSignatures` or `TooMany` (over 255).
+    /// `NoHandles`, `NoSignatures`, `TooMany` (over 255), or extra data that doesn't parse.
     pub fn encode(&self) -> Result<Bytes, ProofError> {
         let handles = count_of(self.handles.len(), ProofError::NoHandles)?;
         let signatures = count_of(self.signatures.len(), ProofError::NoSignatures)?;
+        ExtraData::parse(&self.extra_data)?;
         let mut out = vec![handles, signatures];
         self.handles.iter().for_each(|handle| out.extend_from_slice(handle.as_slice()));
         self.signatures.iter().for_each(|signature| out.extend_from_slice(signature));

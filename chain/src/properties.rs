@@ -24,14 +24,37 @@ fn any_word() -> impl Strategy<Value = B256> {
 
 proptest! {
     #[test]
-    fn what_parses_encodes_to_the_same_bytes(bytes in vec(any::<u8>(), 0..400), version in 0u8..5, length in 0usize..100) {
-        if let Ok(proof) = DecryptionProof::parse(&bytes) {
-            prop_assert_eq!(&proof.encode().unwrap()[..], &bytes[..]);
+    fn what_parses_encodes_to_the_same_bytes(
+        mut bytes in vec(any::<u8>(), 400), counts in (0u8..4, 0u8..4), version in 0u8..5, length in 0usize..100,
+        miss in -1isize..=1
+    ) {
+        // Half of the counts and lengths fit.
+        let (handles, signatures) = (usize::from(counts.0), usize::from(counts.1));
+        let extra = if length % 2 == 0 { 1 + 32 * usize::from(version) } else { length };
+        for (header, body) in [(vec![counts.1], 65 * signatures), (vec![counts.0, counts.1], 32 * handles + 65 * signatures)] {
+            let place = header.len() + body;
+            let mut proof = bytes.clone();
+            proof[..header.len()].copy_from_slice(&header);
+            proof.resize((place + extra).saturating_add_signed(miss), version);
+            if let Some(first) = proof.get_mut(place) {
+                *first = version;
+            }
+            let fits = miss == 0 && signatures > 0 && version < 4 && extra == 1 + 32 * usize::from(version);
+            if header.len() == 1 {
+                let parsed = DecryptionProof::parse(&proof);
+                prop_assert!(parsed.is_ok() || !fits);
+                if let Ok(parsed) = parsed {
+                    prop_assert_eq!(&parsed.encode().unwrap()[..], &proof[..]);
+                }
+            } else {
+                let parsed = InputProof::parse(&proof);
+                prop_assert!(parsed.is_ok() || !fits || handles == 0);
+                if let Ok(parsed) = parsed {
+                    prop_assert_eq!(&parsed.encode().unwrap()[..], &proof[..]);
+                }
+            }
         }
-        if let Ok(proof) = InputProof::parse(&bytes) {
-            prop_assert_eq!(&proof.encode().unwrap()[..], &bytes[..]);
-        }
-        // Mostly near misses.
+        bytes.truncate(length);
         let mut extra_data = bytes;
         extra_data.resize(length, 0);
         if let Some(first) = extra_data.first_mut() {
@@ -94,12 +117,21 @@ proptest! {
     }
 
     #[test]
-    fn finality_codes_are_read_back(code in any::<u16>(), number in 0u64..3000, latest in 0u64..3000) {
-        if let Ok(finality) = Finality::parse(code) {
+    fn finality_codes_are_read_back(
+        code in prop_oneof![0..=1001u16, 0xfffd..=0xffffu16, any::<u16>()], number in 0u64..3000, latest in 0u64..3000
+    ) {
+        let (safe, finalized) = (latest / 2, latest / 4);
+        let (known, reached) = match code {
+            0..=1000 => (true, number + u64::from(code) <= latest),
+            0xfffe => (true, number <= safe),
+            0xffff => (true, number <= finalized),
+            _ => (false, false),
+        };
+        let finality = Finality::parse(code);
+        prop_assert_eq!(finality.is_ok(), known);
+        if let Ok(finality) = finality {
             prop_assert_eq!(finality.code(), code);
-            if finality.reached(number, latest, latest / 2, latest / 4) {
-                prop_assert!(number <= latest);
-            }
+            prop_assert_eq!(finality.reached(number, latest, safe, finalized), reached);
         }
     }
 }

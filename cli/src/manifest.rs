@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
 use kms_chain::{
     Address, B256,
+    context::usual_threshold,
     manifest::{Card, DecryptionDomain, Deployment, HostChain, Manifest},
 };
 
@@ -20,7 +21,7 @@ pub enum Command {
         /// A party's card; give it once per party, in order.
         #[arg(long = "card", required = true)]
         cards: Vec<PathBuf>,
-        /// Parties that may be malicious; n must be at least 3t+1.
+        /// Parties that may be malicious, at least 1; n must be at least 3t+1, and at most 31.
         #[arg(long)]
         t: u32,
         /// Signatures that make an answer; 2t+1 if not given.
@@ -73,10 +74,14 @@ pub fn run(command: &Command, json: bool) -> Result<String> {
     match command {
         Command::New { cards, t, threshold, salt, out } => {
             let cards = cards.iter().map(|path| read_card(path)).collect::<Result<Vec<_>>>()?;
+            let threshold = match threshold {
+                Some(threshold) => *threshold,
+                None => usual_threshold(cards.len(), *t)?,
+            };
             let salt = salt.unwrap_or_else(|| B256::from(rand::random::<[u8; 32]>()));
             // The domain is known once the contracts are; `add-chain` fills it in.
             let unset = DecryptionDomain { chain_id: 0, verifying_contract: Address::ZERO };
-            let manifest = Manifest::from_cards(&cards, *t, threshold.unwrap_or(2 * t + 1), salt, unset)?;
+            let manifest = Manifest::from_cards(&cards, *t, threshold, salt, unset)?;
             write(out, &manifest)?;
             describe(&manifest, out, json)
         }
@@ -144,3 +149,6 @@ fn describe(manifest: &Manifest, path: &Path, json: bool) -> Result<String> {
         manifest.chains.iter().map(|chain| chain.chain_id).collect::<Vec<_>>(),
     ))
 }
+
+#[cfg(test)]
+mod tests;

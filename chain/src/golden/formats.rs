@@ -7,7 +7,7 @@ use crate::{
     extra_data::ExtraData,
     handle::check_request_handles,
     proof::{DecryptionProof, InputProof},
-    request::{Request, pull_request_id, request_id},
+    request::{Request, request_id},
 };
 use alloy_primitives::{B256, FixedBytes};
 use serde_json::{Value, json};
@@ -110,20 +110,6 @@ fn request_id_golden() {
 }
 
 #[test]
-fn pull_request_ids_depend_on_every_field() {
-    let handles = [word("a"), word("b")];
-    let ids = [
-        pull_request_id(1, &handles, &[]),
-        pull_request_id(2, &handles, &[]),
-        pull_request_id(1, &handles[..1], &[]),
-        pull_request_id(1, &handles, &[0]),
-    ];
-    for (i, id) in ids.iter().enumerate() {
-        assert!(!ids[..i].contains(id));
-    }
-}
-
-#[test]
 fn extra_data_golden() {
     let (context, epoch, request_id) = (word("context"), word("epoch"), word("request"));
     let v1 = ExtraData::V1 { context }.encode();
@@ -209,7 +195,11 @@ fn proof_golden() {
     let handles: Vec<B256> = (0..2).map(|i| handle(&format!("input {i}"), i, CHAIN, FheType::Bool)).collect();
     let input = InputProof { handles, signatures: signatures[..2].to_vec(), extra_data: vec![0].into() };
     let two = input.encode().expect("valid").to_vec();
-    let inputs = vec![
+    let with = |extra_data: &[u8]| [&two[..two.len() - 1], extra_data].concat();
+    let (context, epoch) = (word("context"), word("epoch"));
+    let v2 = ExtraData::V2 { context, epoch }.encode();
+    let v3 = ExtraData::V3 { context, epoch, request_id: word("request") }.encode();
+    let inputs = [
         ("two handles, two signatures", two.clone()),
         ("without extra data", two[..two.len() - 1].to_vec()),
         ("empty", vec![]),
@@ -218,6 +208,13 @@ fn proof_golden() {
         ("no signatures", [&[2, 0], &two[2..66]].concat()),
         ("handles cut short", two[..65].to_vec()),
         ("signatures cut short", two[..two.len() - 2].to_vec()),
+        ("v1", with(&extra_data)),
+        ("v2", with(&v2)),
+        ("v3", with(&v3)),
+        ("one byte after v1", [&with(&extra_data)[..], &[0]].concat()),
+        ("v1 cut short", with(&extra_data[..32])),
+        ("two zero bytes", with(&[0, 0])),
+        ("unknown extra data", with(&[9])),
     ];
     cases.extend(inputs.iter().map(|(name, data)| {
         let outcome = InputProof::parse(data).map(|proof| {

@@ -2,6 +2,7 @@
 //! it they must be what the code says.
 
 mod formats;
+mod ids;
 mod statements;
 
 use crate::{FheType, handle::Handle};

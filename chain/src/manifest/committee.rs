@@ -3,6 +3,7 @@
 use super::{Card, ManifestError, PartyName};
 use crate::context::Context;
 use alloy_primitives::{Address, B256};
+use kms_encoding::FloodBound;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use sha3::{Digest, Sha3_256};
@@ -84,7 +85,7 @@ impl Committee {
         PartyName { index, context: self.context_id }
     }
 
-    /// All rules of a committee.
+    /// All rules of a committee: those of its context, and those of decryption, which the contracts don't know.
     ///
     /// # Errors
     /// The first broken rule.
@@ -99,6 +100,7 @@ impl Committee {
         }
         let context = self.context();
         context.check()?;
+        FloodBound::new(self.n, self.t)?;
         if context.id() != self.context_id {
             return Err(ManifestError::ContextId { stated: self.context_id, computed: context.id() });
         }

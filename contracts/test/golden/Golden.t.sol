@@ -184,13 +184,20 @@ contract GoldenTest is Test {
             bool input = keccak256(bytes(json.readString(_at(i, "kind")))) == keccak256("input");
             vm.expectPartialRevert(_proofError(json, i, input));
             if (input) {
-                bytes32 handle = vm.keyExistsJson(json, _at(i, "expect"))
-                    ? json.readBytes32(_at(i, "expect.handles[0]"))
-                    : Handles.build(bytes32(0), 0, 31337, 0);
-                inputs.verifyInput(IInputVerifier.ContextUserInputs(address(1), address(2)), handle, proof);
+                inputs.verifyInput(
+                    IInputVerifier.ContextUserInputs(address(1), address(2)), _firstInput(proof), proof
+                );
             } else {
                 verifier.verifyHashed(0, 0, proof);
             }
+        }
+    }
+
+    /// @dev The first handle of an input proof, so that the handle is not what is wrong; another one if the proof has none.
+    function _firstInput(bytes memory proof) private pure returns (bytes32 handle) {
+        if (proof.length < 34 || proof[0] == 0) return Handles.build(bytes32(0), 0, 31337, 0);
+        for (uint256 i = 0; i < 32; ++i) {
+            handle |= bytes32(proof[2 + i]) >> (8 * i);
         }
     }
 
@@ -209,30 +216,31 @@ contract GoldenTest is Test {
         if (label == keccak256("NoSignatures")) {
             // Rust names it in the parser; here it is a count below the threshold, or a context that is looked up before.
             bool named = !input && json.readBytes(_at(i, "bytes")).length > 2;
-            if (named) return IKmsVerifier.UnknownContext.selector;
-            return input ? IInputVerifier.HandleNotInProof.selector : Signatures.ThresholdNotReached.selector;
+            return named ? IKmsVerifier.UnknownContext.selector : Signatures.ThresholdNotReached.selector;
         }
         return errors[json.readString(_at(i, "error"))];
     }
 
     function test_statements() public {
         string memory json = _read("eip712");
-        uint256 compared;
         uint256 count = _count(json);
         for (uint256 i = 0; i < count; ++i) {
             bytes32 statement = keccak256(bytes(json.readString(_at(i, "statement"))));
             if (statement == keccak256("signature")) {
                 _signature(json, i);
-                ++compared;
-                continue;
+            } else if (!_offChain(statement)) {
+                bytes32 digest = _digest(json, i, statement);
+                assertEq(digest, json.readBytes32(_at(i, "expect.digest")), json.readString(_at(i, "name")));
             }
-            bytes32 digest = _digest(json, i, statement);
-            // Some statements are only ever checked off chain.
-            if (digest == 0) continue;
-            assertEq(digest, json.readBytes32(_at(i, "expect.digest")), json.readString(_at(i, "name")));
-            ++compared;
         }
-        assertGe(compared, 15);
+    }
+
+    /// @dev Statements that no contract checks.
+    function _offChain(bytes32 statement) private pure returns (bool) {
+        return statement == keccak256("UserDecryptResponseVerification")
+            || statement == keccak256("UserDecryptRequestVerification")
+            || statement == keccak256("DelegatedUserDecryptRequestVerification")
+            || statement == keccak256("DecryptionReceipt");
     }
 
     function _digest(string memory json, uint256 i, bytes32 statement) private returns (bytes32) {

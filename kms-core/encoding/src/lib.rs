@@ -8,12 +8,14 @@
 //! - [`LweBlocks`]: the LWE samples (a, b) mod 2^128 of one ciphertext, flat, for the dot products of the parties;
 //! - [`rounding`]: from an opened, flooded phase to message bits, with the checks of the protocol;
 //! - [`ids`]: key and epoch identifiers;
+//! - [`InputMetadata`]: what the proof of an encrypted input is bound to;
 //! - [`params`]: the parameter sets and their dimensions;
 //! - [`share`]: the file by which one party receives its shares.
 
 pub mod blocks;
 pub mod fhe_type;
 pub mod ids;
+pub mod input;
 pub mod params;
 pub mod plaintext;
 pub mod rounding;
@@ -21,6 +23,7 @@ pub mod share;
 
 pub use blocks::{BlocksError, LweBlocks, SecretKeyKind};
 pub use fhe_type::FheType;
+pub use input::InputMetadata;
 pub use params::ParamsId;
 pub use plaintext::{Plaintext, PlaintextError, Word};
 pub use rounding::{DecodeError, FloodBound, FloodBoundError, decode};

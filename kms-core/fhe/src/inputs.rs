@@ -1,5 +1,6 @@
 //! Encrypted inputs: compact lists with a proof of plaintext knowledge, bound to chain, contract and user.
 
+pub use kms_encoding::InputMetadata;
 use kms_encoding::{FheType, Plaintext, Word};
 use tfhe::integer::ciphertext::IntegerProvenCompactCiphertextListConformanceParams;
 use tfhe::prelude::*;
@@ -13,38 +14,10 @@ use crate::eval::to_u256;
 use crate::params::numbers;
 use crate::{Ciphertext, EvalError, EvalKeys, FormatError, InputError, PublicKeys, serial};
 
-/// Length of [`InputMetadata::to_bytes`].
-pub const METADATA_BYTES: usize = 92;
 /// No proven list is larger: 2,048 bits under the production parameters have 24 KB.
 pub const MAX_BYTES: usize = 128 << 10;
 /// Values in one input: handles count them in one byte.
 pub const MAX_VALUES: usize = 255;
-
-/// What a proof is bound to: the same list does not verify for another chain, contract or user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InputMetadata {
-    /// Chain id, big endian.
-    pub chain_id: [u8; 32],
-    /// Access control contract.
-    pub acl: [u8; 20],
-    /// Contract that may use the input.
-    pub contract: [u8; 20],
-    /// Account that may use the input.
-    pub user: [u8; 20],
-}
-
-impl InputMetadata {
-    /// chain id (32) ‖ ACL (20) ‖ contract (20) ‖ user (20).
-    #[must_use]
-    pub fn to_bytes(&self) -> [u8; METADATA_BYTES] {
-        let mut bytes = [0; METADATA_BYTES];
-        bytes[..32].copy_from_slice(&self.chain_id);
-        bytes[32..52].copy_from_slice(&self.acl);
-        bytes[52..72].copy_from_slice(&self.contract);
-        bytes[72..].copy_from_slice(&self.user);
-        bytes
-    }
-}
 
 /// Encrypts values under the compact public key and proves the encryption: seconds of work for the client, so that the
 /// coprocessor's verification is short.

@@ -72,7 +72,7 @@ pub(crate) fn share(party: &Party, key_id: B256) -> ShareFile {
         params,
         context_id: party.context().0,
         key_id: key_id.0,
-        epoch_id: epoch_id(party.context(), key_id, 1).0,
+        epoch_id: epoch_id(&party.context(), &key_id, 1),
         n: n as u16,
         t: t as u16,
         index: party.index,

@@ -93,7 +93,7 @@ pub async fn import(
     let share = ShareFile::from_bytes(&bytes)?;
     check_owner(&share, party)?;
     let (key_id, epoch) = (B256::from(share.key_id), B256::from(share.epoch_id));
-    if epoch != epoch_id(party.context(), key_id, FIRST_EPOCH) {
+    if epoch != epoch_id(&party.context(), &key_id, FIRST_EPOCH) {
         return Err(KeysError::Foreign {
             found: format!("epoch {epoch}"),
             own: format!("in the first epoch of key {key_id}"),

@@ -63,8 +63,8 @@ fn write_bundle(folder: &Path, party: &Party) -> B256 {
         digest.update(hash);
         files.insert(name.into(), json!({ "sha256": B256::from_slice(&hash), "bytes": name.len() }));
     }
-    let key_id = kms_chain::ids::key_id(digest.finalize().into());
-    let epoch = kms_chain::ids::epoch_id(party.context(), key_id, 1);
+    let key_id = B256::from(kms_chain::ids::key_id(&digest.finalize().into()));
+    let epoch = B256::from(kms_chain::ids::epoch_id(&party.context(), &key_id, 1));
     let info = json!({
         "version": 1, "keyId": key_id, "params": "insecure-test", "epochId": epoch,
         "contextId": party.context(), "files": files,
