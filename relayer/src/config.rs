@@ -109,6 +109,9 @@ pub struct TxConfig {
     pub max_in_flight: u64,
     /// Balance below which an alarm is raised, in ether.
     pub low_balance_ether: f64,
+    /// Percent of a transaction's cost that the request's fee must cover before its answer is posted. 0 posts everything at the
+    /// relayer's own cost: anyone can then spend its balance with expensive callbacks.
+    pub fee_cover_percent: u32,
 }
 
 impl Default for TxConfig {
@@ -120,6 +123,7 @@ impl Default for TxConfig {
             max_fee_gwei: 500,
             max_in_flight: 64,
             low_balance_ether: 0.1,
+            fee_cover_percent: 100,
         }
     }
 }
@@ -350,6 +354,7 @@ impl TxConfig {
             max_fee: u128::from(self.max_fee_gwei) * 1_000_000_000,
             max_in_flight: self.max_in_flight,
             low_balance: U256::from(low) * U256::from(100_000_000_000_000u64),
+            fee_cover_percent: self.fee_cover_percent,
         }
     }
 }

@@ -153,7 +153,10 @@ pub async fn ask(
         // What the last request was answered with; if there was none, the parties will say.
         None => store.last_epoch(job.chain).await?.unwrap_or_default(),
     };
-    let mut round = Round { store, job, rules, threshold, live: Vec::new(), soonest: None, started: Instant::now() };
+    // Those whose turn comes in the middle of this round must not wait for its end: the others may be waiting for them.
+    let later = known.iter().filter(|row| parties.contains(&row.party) && !due.contains(&row.party));
+    let soonest = later.filter_map(|row| in_future(row.retry_at, now)).min();
+    let mut round = Round { store, job, rules, threshold, live: Vec::new(), soonest, started: Instant::now() };
     let reports: Vec<Report> = due.iter().map(|party| report(*party, PartyStatus::Asked, "", 0)).collect();
     store.record(job.id, &reports, threshold).await?;
     let mut said = committee.ask(Question {
@@ -200,6 +203,12 @@ async fn quorum_or_later(store: &Store, job: &Job, threshold: usize) -> Result<A
     })
 }
 
+/// The instant of a time in milliseconds, unless it is past.
+fn in_future(at: i64, now: i64) -> Option<tokio::time::Instant> {
+    let wait = u64::try_from(at.saturating_sub(now)).ok()?;
+    Some(tokio::time::Instant::now() + Duration::from_millis(wait))
+}
+
 fn report(party: u32, status: PartyStatus, detail: &str, retry_at: i64) -> Report {
     Report { party, status, detail: detail.to_owned(), retry_at, answer: None }
 }
@@ -227,10 +236,8 @@ impl Round<'_> {
                 _ => {}
             }
             let report = classify(party, said, self.job.attempts, self.rules.longest_pause);
-            if let Ok(wait) = u64::try_from(report.retry_at.saturating_sub(now_ms())) {
-                let at = tokio::time::Instant::now() + Duration::from_millis(wait);
-                self.soonest = Some(self.soonest.map_or(at, |soonest| soonest.min(at)));
-            }
+            let again = in_future(report.retry_at, now_ms());
+            self.soonest = self.soonest.into_iter().chain(again).min();
             reports.push(report);
         }
         Ok(self.store.record(self.job.id, &reports, self.threshold).await?.quorum_now)

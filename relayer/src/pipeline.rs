@@ -28,6 +28,8 @@ use crate::tx::{NodeError, Submission, TxManager};
 pub struct Destination {
     /// Gateway contract.
     pub gateway: Address,
+    /// The contract that shows commitments.
+    pub lens: Address,
     /// The account that posts.
     pub manager: Arc<TxManager>,
 }
@@ -169,17 +171,26 @@ impl Pipeline {
 
     /// Takes one claimed job as far as it goes.
     pub async fn drive(&self, job: Job) {
-        let id = job.id;
-        if let Err(error) = self.steps(job).await {
-            match error {
-                // The chain or another worker has changed it; whoever did takes care of it.
-                Error::Moved(_) => {}
-                error => tracing::error!(request = %id, %error, "work on a request was broken off"),
+        let (id, attempts) = (job.id, job.attempts);
+        let Err(error) = self.steps(job).await else { return };
+        let given_back = match error {
+            // The chain or another worker has changed it; whoever did takes care of it.
+            Error::Moved(_) => self.store.release(id).await,
+            error => {
+                tracing::error!(request = %id, %error, "work on a request was broken off");
+                self.pause(id, attempts, &error).await
             }
-            if let Err(error) = self.store.release(id).await {
-                tracing::error!(request = %id, %error, "a lease is not given back, it will run out");
-            }
+        };
+        if let Err(error) = given_back {
+            tracing::error!(request = %id, %error, "a lease is not given back, it will run out");
         }
+    }
+
+    /// Puts off a job that an error of our own broke off: tried again at once, it would only run in circles.
+    async fn pause(&self, id: B256, attempts: u32, error: &Error) -> Result<(), Error> {
+        let Some(job) = self.store.job(id).await? else { return Ok(()) };
+        let at = now_ms() + backoff_ms(attempts, 250, LONG_PAUSE_MS as u64) as i64;
+        self.store.put_off(id, job.state, at, "error", &error.to_string()).await
     }
 
     async fn steps(&self, job: Job) -> Result<(), Error> {
@@ -214,6 +225,14 @@ impl Pipeline {
             self.store.shift(job.id, State::Final, State::Dispatched, "", "").await?;
             self.store.shift(job.id, State::Dispatched, State::Refused, "context", &detail).await?;
             return Ok(Next::LetGo);
+        }
+        // Parties that are asked before the commitment all say so, each at its own time; asked after it, they start together.
+        if let Payload::OnChain(request) = &job.payload
+            && let Some(destination) = self.destinations.get(&job.chain)
+            && let Ok(missing @ 1..) = destination.manager.uncommitted(destination.lens, &request.handles).await
+        {
+            let detail = format!("the coprocessor's commitment of {missing} of {} ciphertexts", request.handles.len());
+            return Ok(Next::Wait { at: now_ms() + COMMITMENT_PAUSE_MS, reason: "commitment", detail });
         }
         self.store.shift(job.id, State::Final, State::Dispatched, "", "").await?;
         Ok(Next::GoOn)
@@ -268,6 +287,10 @@ impl Pipeline {
                 Ok(Next::Wait { at: now_ms() + pause as i64, reason: "node", detail })
             }
             Submission::WouldRevert(error) => Ok(self.would_revert(job, &error)),
+            Submission::Underpaid { fee, needed } => {
+                let detail = format!("the fee is {fee} wei and posting the answer takes {needed}: anyone may add to it");
+                Ok(Next::Wait { at: now_ms() + LONG_PAUSE_MS, reason: "fee", detail })
+            }
         }
     }
 
@@ -313,3 +336,5 @@ fn revert_name(error: &NodeError) -> String {
 const BATCH: usize = 64;
 /// Longest pause between two tries of something that others must change first.
 const LONG_PAUSE_MS: i64 = 60_000;
+/// Pause between two looks at a commitment.
+const COMMITMENT_PAUSE_MS: i64 = 100;

@@ -143,7 +143,7 @@ async fn start_chain(
     tasks.spawn(follower.run(cancel.clone()));
     let manager = Arc::new(TxManager::new(store.clone(), Arc::new(rpc), signer.clone(), id, config.tx.rules()));
     tasks.spawn(mind_transactions(store.clone(), manager.clone(), cancel.clone()));
-    Ok((status, Destination { gateway, manager }))
+    Ok((status, Destination { gateway, lens: host.contracts.guard_lens, manager }))
 }
 
 /// Runs the manager's rounds: after every change of the chain, and at least every [`TX_TICK`].

@@ -129,3 +129,90 @@ impl ChainSink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::sol_types::SolEvent;
+    use alloy_primitives::{FixedBytes, LogData, U256};
+    use kms_chain::abi::DecryptionGateway;
+
+    use super::*;
+
+    const GATEWAY: Address = Address::repeat_byte(0x6a);
+
+    fn log(data: LogData) -> Log {
+        Log { inner: alloy_primitives::Log { address: GATEWAY, data }, ..Log::default() }
+    }
+
+    fn request() -> Request {
+        Request {
+            requester: Address::repeat_byte(1),
+            nonce: 2,
+            handles: vec![B256::repeat_byte(3)],
+            selector: FixedBytes([4; 4]),
+            gasLimit: 5,
+            finality: 6,
+            deadline: 7,
+            contextId: B256::repeat_byte(8),
+        }
+    }
+
+    #[test]
+    fn a_request_is_read_whole_and_its_id_is_checked() {
+        let id = request_id(1, GATEWAY, &request());
+        let mut event = DecryptionGateway::DecryptionRequested {
+            requestId: id,
+            requester: request().requester,
+            request: (&request()).into(),
+            fee: U256::from(9),
+        };
+        let read = decode(1, GATEWAY, &log(event.encode_log_data())).unwrap();
+        assert_eq!(read, Some((id, ChainEvent::Requested { request: request().into(), fee: U256::from(9) })));
+        // The same content on another chain, or at another gateway, is another request.
+        assert!(decode(2, GATEWAY, &log(event.encode_log_data())).is_err());
+        event.request.nonce += 1;
+        assert!(decode(1, GATEWAY, &log(event.encode_log_data())).unwrap_err().contains("has the content of"));
+    }
+
+    #[test]
+    fn all_events_of_a_request_are_read() {
+        let requestId = B256::repeat_byte(1);
+        let fulfilled = DecryptionGateway::DecryptionFulfilled {
+            requestId,
+            cleartexts: Bytes::from(vec![1]),
+            signerBitmap: U256::from(7),
+            fulfiller: GATEWAY,
+        };
+        for (data, event) in [
+            (
+                DecryptionGateway::DeadlineShortened { requestId, deadline: 5 }.encode_log_data(),
+                ChainEvent::DeadlineShortened { deadline: 5 },
+            ),
+            (
+                DecryptionGateway::FeeAdded { requestId, total: U256::from(5) }.encode_log_data(),
+                ChainEvent::FeeAdded { total: U256::from(5) },
+            ),
+            (
+                fulfilled.encode_log_data(),
+                ChainEvent::Fulfilled { cleartexts: Bytes::from(vec![1]), signers: U256::from(7), fulfiller: GATEWAY },
+            ),
+            (DecryptionGateway::CallbackDelivered { requestId }.encode_log_data(), ChainEvent::CallbackDelivered),
+            (DecryptionGateway::CallbackFailed { requestId }.encode_log_data(), ChainEvent::CallbackFailed),
+            (DecryptionGateway::DecryptionExpired { requestId }.encode_log_data(), ChainEvent::Expired),
+        ] {
+            assert_eq!(decode(1, GATEWAY, &log(data)).unwrap(), Some((requestId, event)));
+        }
+    }
+
+    #[test]
+    fn what_is_none_of_our_business_is_skipped_and_what_cannot_be_read_is_said() {
+        let withdrawn =
+            DecryptionGateway::Withdrawn { account: GATEWAY, to: GATEWAY, amount: U256::from(1) }.encode_log_data();
+        assert_eq!(decode(1, GATEWAY, &log(withdrawn.clone())).unwrap(), None);
+        let topics = vec![B256::repeat_byte(9)];
+        assert!(decode(1, GATEWAY, &log(LogData::new_unchecked(topics, Bytes::new()))).is_err());
+        let cut = LogData::new_unchecked(withdrawn.topics().to_vec(), Bytes::from(vec![1, 2, 3]));
+        assert!(decode(1, GATEWAY, &log(cut)).is_err());
+        assert!(decode(1, GATEWAY, &log(LogData::new_unchecked(Vec::new(), Bytes::new()))).is_err());
+    }
+}

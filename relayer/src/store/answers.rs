@@ -162,8 +162,8 @@ impl Store {
             .bind(job.to_vec())
             .fetch_all(&mut *tx)
             .await?;
-        // The median: half of the parties may be slow, or say so.
-        if let Some(row) = rows.get(rows.len() / 2) {
+        // The lower median: half of the parties may have waited for others that were not ready, or say so.
+        if let Some(row) = rows.get(rows.len().saturating_sub(1) / 2) {
             sqlx::query("UPDATE jobs SET mpc_micros = $1 WHERE id = $2")
                 .bind(row.i64("mpc_micros")?)
                 .bind(job.to_vec())

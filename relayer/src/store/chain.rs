@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use alloy_primitives::{Address, B256, Bytes};
-use kms_chain::follower::BlockRef;
+use kms_chain::follower::{BlockRef, settled};
 use kms_chain::request::Finality;
 
 use super::jobs::{job_in, shift_in, timeline_in};
@@ -196,10 +196,10 @@ async fn orphan(tx: &mut Tx, chain: u64, block: &BlockRef, touched: &mut BTreeSe
         "DELETE FROM quarantine WHERE chain = $1 AND block_hash = $2",
         // Our own transactions in it are pending again, and are broadcast again at once.
         "UPDATE attempts SET sent_at = NULL WHERE chain = $1 AND (sender, nonce) IN (SELECT sender, nonce \
-         FROM transactions WHERE chain = $1 AND mined_block_hash = $2 AND state = 'mined')",
+         FROM transactions WHERE chain = $1 AND mined_block_hash = $2 AND state IN ('mined', 'confirmed'))",
         "UPDATE transactions SET state = 'pending', mined_hash = NULL, mined_block = NULL, mined_block_hash = NULL, \
          succeeded = NULL, gas_used = NULL, gas_price = NULL WHERE chain = $1 AND mined_block_hash = $2 \
-         AND state = 'mined'",
+         AND state IN ('mined', 'confirmed')",
     ] {
         sqlx::query(sql).bind(int(chain)).bind(hash.clone()).execute(&mut **tx).await?;
     }
@@ -459,13 +459,13 @@ async fn settle(tx: &mut Tx, rules: &ChainRules, step: &Applied, counts: &mut Ve
     );
     counts.extend([(State::Expired, expired), (State::Final, finals), (State::Done, done)]);
 
-    // The newest block at or below the finalized height stays: it may be the cursor, or the foot of a reorganisation.
+    // The newest block at or below the settled height stays: it may be the cursor, or the foot of a reorganisation.
     sqlx::query(
         "DELETE FROM blocks WHERE chain = $1 AND number < \
          (SELECT MAX(b.number) FROM blocks b WHERE b.chain = $1 AND b.number <= $2)",
     )
     .bind(int(rules.chain))
-    .bind(int(step.finalized))
+    .bind(int(settled(&step.latest, step.finalized)))
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -49,6 +49,8 @@ pub struct TxRules {
     pub max_in_flight: u64,
     /// Below this balance, in wei, an alarm is raised.
     pub low_balance: U256,
+    /// Percent of a transaction's cost that the request's fee must cover; 0 posts at the relayer's own cost.
+    pub fee_cover_percent: u32,
 }
 
 /// What became of a submission.
@@ -63,6 +65,13 @@ pub enum Submission {
     },
     /// The contract would revert.
     WouldRevert(NodeError),
+    /// The request's fee does not pay for the transaction: a callback may cost millions of gas.
+    Underpaid {
+        /// What it offers, in wei.
+        fee: U256,
+        /// What it would have to offer now, in wei.
+        needed: U256,
+    },
     /// Not now.
     NotNow(String),
 }
@@ -94,6 +103,14 @@ impl TxManager {
         self.account
     }
 
+    /// How many of these handles have no committed ciphertext at the head.
+    ///
+    /// # Errors
+    /// The node does not answer.
+    pub async fn uncommitted(&self, lens: Address, handles: &[B256]) -> Result<usize, NodeError> {
+        self.node.uncommitted(lens, handles).await
+    }
+
     /// Simulates, stores and broadcasts a job's transaction. A job that is under way already is not sent again.
     ///
     /// # Errors
@@ -116,6 +133,11 @@ impl TxManager {
             Ok(fees) => fees.capped(self.rules.max_fee),
             Err(error) => return Ok(Submission::NotNow(error.message)),
         };
+        let needed = U256::from(gas) * U256::from(fees.max_fee) * U256::from(self.rules.fee_cover_percent) / U256::from(100);
+        let fee = self.store.job(job).await?.map_or(U256::ZERO, |job| job.fee);
+        if fee < needed {
+            return Ok(Submission::Underpaid { fee, needed });
+        }
         let new = NewTransaction { job: Some(job), target, data, gas_limit: gas };
         match self.prepare(&new, fees).await? {
             Ok((nonce, attempt)) => {

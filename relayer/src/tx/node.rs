@@ -7,6 +7,7 @@ use alloy::providers::Provider;
 use alloy::rpc::types::TransactionRequest;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use async_trait::async_trait;
+use kms_chain::abi::GuardLens;
 use kms_chain::rpc::{Chain, RpcError};
 
 use super::fees::Fees;
@@ -68,6 +69,10 @@ pub trait Node: Send + Sync + Debug {
     async fn receipt(&self, hash: B256) -> Result<Option<Mined>, NodeError>;
     /// Balance in wei.
     async fn balance(&self, account: Address) -> Result<U256, NodeError>;
+    /// How many of these handles have no committed ciphertext at the head. A node that can't say leaves it to the parties.
+    async fn uncommitted(&self, _lens: Address, _handles: &[B256]) -> Result<usize, NodeError> {
+        Ok(0)
+    }
 }
 
 #[async_trait]
@@ -105,6 +110,12 @@ impl Node for Chain {
             gas_used: receipt.gas_used,
             gas_price: receipt.effective_gas_price,
         }))
+    }
+
+    async fn uncommitted(&self, lens: Address, handles: &[B256]) -> Result<usize, NodeError> {
+        let call = GuardLens::viewHandlesCall { account: Address::ZERO, handles: handles.to_vec() };
+        let seen = self.call(lens, &call, BlockId::latest()).await?;
+        Ok(seen._3.iter().filter(|handle| handle.keyId.is_zero()).count())
     }
 
     async fn balance(&self, account: Address) -> Result<U256, NodeError> {

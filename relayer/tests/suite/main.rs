@@ -4,5 +4,6 @@ mod api;
 mod model;
 mod outbox;
 mod pipeline;
+mod process;
 mod store;
 mod support;

@@ -269,6 +269,7 @@ impl Node for FakeNode {
 
 pub(crate) fn tx_rules() -> TxRules {
     TxRules {
+        fee_cover_percent: 0,
         depth: 2,
         bump_after: Duration::ZERO,
         rebroadcast_after: Duration::from_secs(3600),
@@ -287,6 +288,7 @@ pub(crate) fn signer() -> Signer {
 /// A real anvil that mines only when told to.
 pub(crate) struct Anvil {
     child: Child,
+    pub(crate) url: String,
     pub(crate) chain: Chain,
 }
 
@@ -306,12 +308,12 @@ impl Anvil {
             .stderr(Stdio::null())
             .spawn()
             .expect("anvil starts");
-        let url = format!("http://127.0.0.1:{port}").parse().expect("url");
-        let chain = Chain::new(&[url], CHAIN).expect("chain");
+        let url = format!("http://127.0.0.1:{port}");
+        let chain = Chain::new(&[url.parse().expect("url")], CHAIN).expect("chain");
         while chain.heights().await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Self { child, chain }
+        Self { child, url, chain }
     }
 
     pub(crate) async fn rpc(&self, method: &'static str, params: serde_json::Value) -> serde_json::Value {

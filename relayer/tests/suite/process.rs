@@ -1,0 +1,143 @@
+//! The program itself: configuration, start, and an orderly end.
+
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Anvil, CHAIN, handle};
+
+/// A manifest whose parties nobody is, for one chain.
+fn manifest() -> Value {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/manifest.json");
+    let golden: Value = serde_json::from_slice(&std::fs::read(golden).unwrap()).unwrap();
+    let mut manifest = golden[0]["manifest"].clone();
+    let mut chain = manifest["chains"][0].clone();
+    chain["chainId"] = json!(CHAIN);
+    chain["deploymentBlock"] = json!(0);
+    manifest["chains"] = json!([chain]);
+    for (place, party) in manifest["parties"].as_array_mut().unwrap().iter_mut().enumerate() {
+        party["clientUrl"] = json!(format!("https://127.0.0.1:{}", place + 1));
+    }
+    manifest
+}
+
+fn configure(dir: &Path, rpc: &str, listen: &str) -> std::path::PathBuf {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let cert = rcgen::CertificateParams::new(vec!["relayer".to_owned()]).unwrap().self_signed(&key).unwrap();
+    std::fs::write(dir.join("cert.pem"), cert.pem()).unwrap();
+    std::fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();
+    std::fs::write(dir.join("manifest.json"), manifest().to_string()).unwrap();
+    let dir_name = dir.display();
+    let text = format!(
+        "database = \"sqlite://{dir_name}/relayer.db\"\nlisten = \"{listen}\"\nmanifest = \"{dir_name}/manifest.json\"\n\
+         [tls]\ncert = \"{dir_name}/cert.pem\"\nkey = \"{dir_name}/key.pem\"\n\
+         [[chains]]\nchain_id = {CHAIN}\nrpc = [\"{rpc}\"]\npoll_ms = 50\n[signer]\nenv = \"TEST_KEY\"\n"
+    );
+    let path = dir.join("relayer.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn relayer(command: &str, config: &Path) -> Command {
+    let mut relayer = Command::new(env!("CARGO_BIN_EXE_kms-relayer"));
+    relayer.args([command, "--config"]).arg(config);
+    relayer.env("TEST_KEY", "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80");
+    relayer
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn check_config_says_what_is_there_and_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configure(dir.path(), "http://127.0.0.1:1", "127.0.0.1:0");
+    let good = relayer("check-config", &config).output().unwrap();
+    assert!(good.status.success(), "{}", text(&good));
+    assert!(text(&good).contains("4 parties, threshold 3, 1 chains, account 0xf39F"), "{}", text(&good));
+    for (name, value, part) in [
+        ("KMS_RELAYER__COLOUR", "red", "colour"),
+        ("KMS_RELAYER__MANIFEST", "/nowhere", "/nowhere"),
+        ("KMS_RELAYER__SIGNER__ENV", "NO_SUCH_KEY", "NO_SUCH_KEY is not set"),
+        ("KMS_RELAYER__TLS__KEY", "/nowhere", "/nowhere"),
+        ("TEST_KEY", "secret words", "TEST_KEY is not a private key"),
+    ] {
+        let bad = relayer("check-config", &config).env(name, value).output().unwrap();
+        assert_eq!(bad.status.code(), Some(1), "{name}");
+        assert!(text(&bad).contains(part), "{name}: {}", text(&bad));
+        assert!(!text(&bad).contains("secret words"), "a key never reaches the log");
+    }
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn start(config: &Path) -> Self {
+        Self(relayer("run", config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn terminate(mut self) -> ExitStatus {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.0.wait().unwrap()
+    }
+}
+
+/// Asks until the status is as wanted.
+async fn wait_for(url: &str, status: u16) -> Value {
+    loop {
+        if let Ok(response) = reqwest::get(url).await
+            && response.status().as_u16() == status
+        {
+            return serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn it_starts_takes_work_ends_when_asked_and_goes_on_where_it_was() {
+    let anvil = Anvil::start().await;
+    anvil.mine(3).await;
+    let dir = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
+    let config = configure(dir.path(), &anvil.url, &format!("127.0.0.1:{port}"));
+    let base = format!("http://127.0.0.1:{port}");
+
+    let running = Running::start(&config);
+    wait_for(&format!("{base}/readyz"), 200).await;
+    let body = json!({ "ciphertextHandles": [handle(1)], "extraData": "0x00" }).to_string();
+    let post = reqwest::Client::new().post(format!("{base}/v2/public-decrypt"));
+    let response = post.header("content-type", "application/json").body(body).send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 202);
+    let queued: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+    let request = format!("{base}/requests/{}", queued["requestId"].as_str().unwrap());
+    // Nobody is at the other end: it is asked for again and again, and said so.
+    loop {
+        let timeline = wait_for(&request, 200).await;
+        assert_ne!(timeline["stage"], "refused", "{timeline}");
+        let unreachable =
+            timeline["parties"].as_array().unwrap().iter().filter(|p| p["status"] == "unreachable").count();
+        if unreachable == 4 && timeline["waitingFor"].as_str().is_some_and(|w| w.starts_with("0 of 3 answers")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(running.terminate().success(), "an end that was asked for is no failure");
+
+    // The next process knows the request.
+    let running = Running::start(&config);
+    wait_for(&format!("{base}/readyz"), 200).await;
+    assert_eq!(wait_for(&request, 200).await["stage"], "dispatched");
+    assert!(running.terminate().success());
+}
