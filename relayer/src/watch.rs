@@ -176,31 +176,31 @@ mod tests {
 
     #[test]
     fn all_events_of_a_request_are_read() {
-        let requestId = B256::repeat_byte(1);
+        let id = B256::repeat_byte(1);
         let fulfilled = DecryptionGateway::DecryptionFulfilled {
-            requestId,
+            requestId: id,
             cleartexts: Bytes::from(vec![1]),
             signerBitmap: U256::from(7),
             fulfiller: GATEWAY,
         };
         for (data, event) in [
             (
-                DecryptionGateway::DeadlineShortened { requestId, deadline: 5 }.encode_log_data(),
+                DecryptionGateway::DeadlineShortened { requestId: id, deadline: 5 }.encode_log_data(),
                 ChainEvent::DeadlineShortened { deadline: 5 },
             ),
             (
-                DecryptionGateway::FeeAdded { requestId, total: U256::from(5) }.encode_log_data(),
+                DecryptionGateway::FeeAdded { requestId: id, total: U256::from(5) }.encode_log_data(),
                 ChainEvent::FeeAdded { total: U256::from(5) },
             ),
             (
                 fulfilled.encode_log_data(),
                 ChainEvent::Fulfilled { cleartexts: Bytes::from(vec![1]), signers: U256::from(7), fulfiller: GATEWAY },
             ),
-            (DecryptionGateway::CallbackDelivered { requestId }.encode_log_data(), ChainEvent::CallbackDelivered),
-            (DecryptionGateway::CallbackFailed { requestId }.encode_log_data(), ChainEvent::CallbackFailed),
-            (DecryptionGateway::DecryptionExpired { requestId }.encode_log_data(), ChainEvent::Expired),
+            (DecryptionGateway::CallbackDelivered { requestId: id }.encode_log_data(), ChainEvent::CallbackDelivered),
+            (DecryptionGateway::CallbackFailed { requestId: id }.encode_log_data(), ChainEvent::CallbackFailed),
+            (DecryptionGateway::DecryptionExpired { requestId: id }.encode_log_data(), ChainEvent::Expired),
         ] {
-            assert_eq!(decode(1, GATEWAY, &log(data)).unwrap(), Some((requestId, event)));
+            assert_eq!(decode(1, GATEWAY, &log(data)).unwrap(), Some((id, event)));
         }
     }
 

@@ -368,7 +368,7 @@ impl TxManager {
                 "the fee can't be raised above its limit"
             );
             self.metrics.fee_capped(self.account.chain);
-            return Ok(self.send(outgoing.nonce, &last.signed).await?);
+            return self.send(outgoing.nonce, &last.signed).await;
         };
         let (target, data, gas) = match purpose {
             Purpose::Fulfil => (outgoing.target, outgoing.data.clone(), outgoing.gas_limit),
@@ -380,7 +380,7 @@ impl TxManager {
         );
         self.metrics.replaced(self.account.chain, purpose);
         self.store.add_attempt(self.account, outgoing.nonce, &attempt, why, self.retry_at(outgoing)).await?;
-        Ok(self.send(outgoing.nonce, &attempt).await?)
+        self.send(outgoing.nonce, &attempt).await
     }
 
     /// Broadcasts what is stored. The inner error is a node that could not be reached; a refusal is dealt with here.
