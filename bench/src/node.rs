@@ -110,9 +110,9 @@ async fn requests(cluster: &Cluster, probe: &mut Probe, params: &str) -> Result<
         let id = asked.id.to_string();
         let timeline = relayer::wait_for_stage(&cluster.relayer_url, &id, &["done"], Duration::from_secs(120)).await?;
         let at = |stage: &str| timeline.timeline.iter().find(|entry| entry.stage == stage).map(|entry| entry.at);
-        let (seen, done) = (at("seen").context("not seen")?, at("done").context("not done")?);
+        let (seen, called_back) = (at("seen").context("not seen")?, at("mined").context("not mined")?);
         #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
-        whole.push((done - seen) as f64);
+        whole.push((called_back - seen) as f64);
         mpc.extend(timeline.mpc_ms);
     }
     let note = format!("uint64, digest committed, finality latest, one block a second, parameters {params}");

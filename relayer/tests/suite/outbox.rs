@@ -92,6 +92,21 @@ async fn a_kill_between_storing_and_broadcasting_loses_nothing_and_doubles_nothi
 }
 
 #[tokio::test]
+async fn an_answer_that_nobody_pays_for_is_not_posted() {
+    let anvil = Anvil::start().await;
+    let TempStore { store, dir: _dir } = store().await;
+    let rules = TxRules { fee_cover_percent: 100, ..patient() };
+    let manager = manager(&store, Arc::new(anvil.chain.clone()), rules);
+    // A pull has no fee at all.
+    let job = at_quorum(&store, 1).await;
+    let submission = manager.submit(job, TARGET, Bytes::new()).await.unwrap();
+    let Submission::Underpaid { fee, needed } = submission else { panic!("{submission:?}") };
+    assert!(fee.is_zero() && needed > fee);
+    anvil.mine(1).await;
+    assert_eq!((counted(&anvil).await, state(&store, job).await), (0, State::Quorum), "nothing was stored or sent");
+}
+
+#[tokio::test]
 async fn gaps_before_a_nonce_are_closed_with_no_ops() {
     let anvil = Anvil::start().await;
     let TempStore { store, dir: _dir } = store().await;

@@ -181,7 +181,8 @@ fn summary(
 ) -> Result<serde_json::Value> {
     let at = |stage: &str| timeline.timeline.iter().find(|entry| entry.stage == stage).map(|entry| entry.at);
     let seen = at("seen").context("no stage seen")?;
-    let done = at("done").context("no stage done")?;
+    // Mined means that the callback has run; done, that the block is deep enough.
+    let called_back = at("mined").context("no stage mined")?;
     Ok(json!({
         "params": params,
         "parties": cluster.options.n,
@@ -192,7 +193,7 @@ fn summary(
         "expected": expected,
         "signers": timeline.signers,
         "mpc_ms": timeline.mpc_ms,
-        "request_to_callback_ms": done - seen,
+        "request_to_callback_ms": called_back - seen,
         "fulfil_gas": timeline.transactions.iter().find_map(|transaction| transaction.gas_used),
     }))
 }
