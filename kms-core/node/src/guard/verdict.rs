@@ -12,7 +12,7 @@ pub enum Verdict {
     Allowed(Grant),
     /// Not now; the same question may get another answer later.
     NotYet(NotYet),
-    /// Never.
+    /// No, as far as this party can see; [`Refusal::lasts`] tells whether it stays so.
     Refused(Refusal),
 }
 
@@ -94,7 +94,7 @@ impl NotYetReason {
     }
 }
 
-/// Why the answer is no for good.
+/// Why the answer is no.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -153,6 +153,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether no later block and no new manifest takes it back. Only such a refusal ends a recorded request; the others
+    /// answer the call, which can be made again: rights are given late, contexts follow each other, and this party's
+    /// endpoints may lag behind both.
+    pub const fn lasts(&self) -> bool {
+        !matches!(self, Self::UnknownChain(_) | Self::WrongContext { .. } | Self::NotPermitted { .. })
+    }
+
     /// Label of the metric.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -84,11 +84,8 @@ pub(super) fn open_at_latest(request: &Request, handles: &[Handle], view: &Reque
                 Refusal::DeadlinePassed { deadline, now: view.timestamp }.into()
             });
         }
-        0 => {
-            // A requester without the right can never have made the request.
-            permitted(request, handles, &view.handles)?;
-            return Err(Stop::Wait(NotYetReason::Behind, "this party's chain does not know the request".into()));
-        }
+        // The request, and the requester's right with it, may stand in a block that this party's endpoint lacks.
+        0 => return Err(Stop::Wait(NotYetReason::Behind, "this party's chain does not know the request".into())),
         1 => {}
         2 => return Err(Refusal::NotOpen("fulfilled").into()),
         3 => return Err(Refusal::NotOpen("delivered").into()),

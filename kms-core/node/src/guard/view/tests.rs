@@ -89,14 +89,34 @@ fn a_request_that_has_ended_is_refused() {
 }
 
 #[test]
-fn an_unknown_request_waits_unless_its_requester_has_no_right() {
-    let unknown = RequestView { state: 0, effective_deadline: 0, ..open() };
+fn an_unknown_request_waits_whatever_its_requester_may_do_so_far() {
+    let mut unknown = RequestView { state: 0, effective_deadline: 0, ..open() };
     waits(at_latest(&unknown), NotYetReason::Behind);
-    let mut forged = unknown;
-    forged.handles[0].persist_allowed = false;
-    refuses(at_latest(&forged), "not_permitted");
-    forged.handles[0].public = true;
-    waits(at_latest(&forged), NotYetReason::Behind);
+    unknown.handles[0].persist_allowed = false;
+    waits(at_latest(&unknown), NotYetReason::Behind);
+    unknown.context_live = false;
+    waits(at_latest(&unknown), NotYetReason::Behind);
+    unknown.timestamp = DEADLINE;
+    refuses(at_latest(&unknown), "deadline_passed");
+}
+
+#[test]
+fn what_a_later_block_may_allow_does_not_last() {
+    let (requested, own) = (B256::ZERO, B256::repeat_byte(3));
+    let fleeting = [
+        Refusal::NotPermitted { account: Address::ZERO, handle: handle().raw() },
+        Refusal::WrongContext { requested, own },
+        Refusal::UnknownChain(1),
+    ];
+    assert!(fleeting.iter().all(|refusal| !refusal.lasts()));
+    let lasting = [
+        Refusal::Cancelled,
+        Refusal::NotOpen("fulfilled"),
+        Refusal::DeadlinePassed { deadline: 1, now: 1 },
+        Refusal::ContextDestroyed(own),
+        Refusal::KeyState { handle: handle().raw(), key_id: own, state: "destroyed" },
+    ];
+    assert!(lasting.iter().all(Refusal::lasts));
 }
 
 #[test]
