@@ -1,11 +1,12 @@
-//! The phases of the process and what may be called in each.
+//! The phases of the process and what clients may call in each.
 //!
 //! ```text
 //! Booting ─┬─> Recovering ───┬─> Ready ──> Draining
 //!          └─> Initialising ─┘              (from every phase)
 //! ```
 //! The phase never goes back: a party that loses its peers stays [`Phase::Ready`], its requests wait, and the metric
-//! `quorum_headroom` and the health call say so.
+//! `quorum_headroom` and the health call say so. Links to peers are no matter of phases: they are up from the end of
+//! booting to the end of the process.
 
 use tokio::sync::watch;
 
@@ -14,7 +15,7 @@ use crate::error::LifecycleError;
 /// Where the process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Stored material is being verified; nothing is served but health and metrics.
+    /// Stored material is being verified; nothing is served but health.
     Booting,
     /// Material is good; unfinished requests are taken up again and peers are being reached.
     Recovering,
@@ -22,7 +23,7 @@ pub enum Phase {
     Initialising,
     /// Every active key has a usable share here, and at least n−t−1 peers were reached.
     Ready,
-    /// Shutting down: running jobs may finish, nothing new starts.
+    /// Shutting down: nothing new starts; what is under way ends as it stands, and the next start takes it up.
     Draining,
 }
 
@@ -46,7 +47,7 @@ impl Phase {
         match self {
             Self::Booting => matches!(call, Call::Health),
             Self::Recovering => !matches!(call, Call::Decrypt),
-            Self::Initialising => matches!(call, Call::Health | Call::GetKeys | Call::PeerConnect),
+            Self::Initialising => matches!(call, Call::Health | Call::GetKeys),
             Self::Ready => true,
             Self::Draining => !matches!(call, Call::Decrypt),
         }
@@ -56,8 +57,7 @@ impl Phase {
     pub const fn leads_to(self, next: Self) -> bool {
         match (self, next) {
             (Self::Booting, Self::Recovering | Self::Initialising)
-            | (Self::Recovering | Self::Initialising, Self::Ready)
-            | (Self::Initialising, Self::Recovering) => true,
+            | (Self::Recovering | Self::Initialising, Self::Ready) => true,
             (Self::Draining, Self::Draining) => false,
             (_, Self::Draining) => true,
             _ => false,
@@ -71,7 +71,7 @@ impl std::fmt::Display for Phase {
     }
 }
 
-/// A call that somebody outside may make.
+/// A call that a client may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// `Health`.
@@ -82,13 +82,11 @@ pub enum Call {
     GetStatus,
     /// `Decrypt`.
     Decrypt,
-    /// A peer's stream.
-    PeerConnect,
 }
 
 impl Call {
     /// All calls.
-    pub const ALL: [Self; 5] = [Self::Health, Self::GetKeys, Self::GetStatus, Self::Decrypt, Self::PeerConnect];
+    pub const ALL: [Self; 4] = [Self::Health, Self::GetKeys, Self::GetStatus, Self::Decrypt];
 }
 
 /// The phase of this process, shared between its tasks.
@@ -159,6 +157,18 @@ mod tests {
         life.advance(Phase::Draining).unwrap();
         for phase in Phase::ALL {
             assert!(life.advance(phase).is_err(), "{phase} after draining");
+        }
+    }
+
+    #[test]
+    fn every_step_of_the_diagram_is_possible_and_no_other() {
+        use Phase::{Booting, Draining, Initialising, Ready, Recovering};
+        let steps = [(Booting, Recovering), (Booting, Initialising), (Recovering, Ready), (Initialising, Ready)];
+        for from in Phase::ALL {
+            for to in Phase::ALL {
+                let drawn = steps.contains(&(from, to)) || (to == Draining && from != Draining);
+                assert_eq!(from.leads_to(to), drawn, "{from} to {to}");
+            }
         }
     }
 
