@@ -1,7 +1,7 @@
 -- Times are milliseconds since 1970. Ids are 32 bytes.
 
 CREATE TABLE requests (
-    id          BLOB PRIMARY KEY NOT NULL CHECK (length(id) = 32),
+    id          BLOB NOT NULL CHECK (length(id) = 32),
     job_id      BLOB NOT NULL CHECK (length(job_id) = 32),
     chain_id    INTEGER NOT NULL,
     epoch_id    BLOB NOT NULL CHECK (length(epoch_id) = 32),
@@ -13,8 +13,11 @@ CREATE TABLE requests (
     refusal     BLOB,
     receipt     BLOB,
     received_at INTEGER NOT NULL,
+    -- When this party's share may have left it first.
+    shared_at   INTEGER,
     answered_at INTEGER,
-    mpc_micros  INTEGER
+    mpc_micros  INTEGER,
+    PRIMARY KEY (id, epoch_id)
 ) STRICT;
 CREATE INDEX requests_by_job ON requests (job_id);
 CREATE INDEX requests_unfinished ON requests (stage) WHERE stage < 3;

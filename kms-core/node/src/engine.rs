@@ -9,6 +9,8 @@ mod job;
 mod open;
 mod record;
 mod request;
+mod resume;
+mod turns;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -36,8 +38,9 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::party::Party;
 use crate::peer::{Hub, Recompute, SessionId};
-use crate::store::{Stage, Store};
+use crate::store::{RequestKey, Stage, Store};
 use job::Job;
+use turns::Turns;
 
 /// Requests under way at the same time.
 const MAX_REQUESTS: usize = 1024;
@@ -164,12 +167,12 @@ struct Inner {
     own: kms_mpc::PartyId,
     options: EngineOptions,
     epochs: Mutex<HashMap<(B256, B256), Epoch>>,
-    requests: Mutex<HashMap<B256, watch::Receiver<Option<Outcome>>>>,
+    requests: Mutex<HashMap<RequestKey, watch::Receiver<Option<Outcome>>>>,
     jobs: Mutex<HashMap<JobId, Arc<Job>>>,
     /// This party's messages of jobs that ended lately.
     shares: Mutex<LruCache<JobId, Bytes>>,
-    /// One old share is computed at a time: peers that ask must not take the machine from running jobs.
-    recomputing: tokio::sync::Semaphore,
+    /// Peers that ask for old shares must take the machine neither from running jobs nor from each other.
+    turns: Turns,
     counts: Mutex<HashMap<u16, PeerCount>>,
     tasks: TaskTracker,
 }
@@ -203,7 +206,7 @@ impl Engine {
             requests: Mutex::default(),
             jobs: Mutex::default(),
             shares: Mutex::new(LruCache::new(SHARES)),
-            recomputing: tokio::sync::Semaphore::new(1),
+            turns: Turns::new(),
             counts: Mutex::default(),
             tasks: TaskTracker::new(),
         });
@@ -211,7 +214,8 @@ impl Engine {
         Ok(Self { inner })
     }
 
-    /// Takes part in a decryption and waits at most `wait` for the outcome. Idempotent: the same request has one answer.
+    /// Takes part in a decryption and waits at most `wait` for the outcome. Idempotent: the same request has one answer
+    /// in each epoch.
     ///
     /// # Errors
     /// The database fails.
@@ -219,7 +223,7 @@ impl Engine {
         self.inner.decrypt(call, wait).await
     }
 
-    /// Where a request stands.
+    /// Where a request stands, in the epoch that it was recorded in last.
     ///
     /// # Errors
     /// The database fails.
@@ -258,10 +262,10 @@ struct Again(Weak<Inner>);
 
 #[tonic::async_trait]
 impl Recompute for Again {
-    async fn messages(&self, session: SessionId) -> Vec<(u8, Bytes)> {
+    async fn messages(&self, peer: u16, session: SessionId) -> Vec<(u8, Bytes)> {
         let Some(inner) = self.0.upgrade() else { return Vec::new() };
         let job = JobId::from_bytes(session);
-        match inner.message(job).await {
+        match inner.message(peer, job).await {
             Ok(Some(message)) => vec![(kms_mpc::decrypt::ROUND, message)],
             Ok(None) => Vec::new(),
             Err(error) => {
@@ -286,8 +290,8 @@ pub(crate) fn not_yet(reason: node::NotYetReason, detail: impl Into<String>, ret
 
 impl Inner {
     async fn status(&self, id: B256) -> Result<node::GetStatusResponse, EngineError> {
-        let Some(row) = self.parts.store.request(id).await? else {
-            let running = self.requests.lock().contains_key(&id);
+        let Some(row) = self.parts.store.latest_request(id).await? else {
+            let running = self.requests.lock().keys().any(|key| key.id == id);
             return Ok(node::GetStatusResponse {
                 stage: if running { node::Stage::Received } else { node::Stage::Unknown }.into(),
                 waiting_for: if running { "the chain or the object store".into() } else { String::new() },

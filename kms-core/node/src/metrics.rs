@@ -87,7 +87,7 @@ impl Metrics {
             peer_late: add(
                 r,
                 IntCounterVec::new(
-                    Opts::new("peer_late_total", "Openings that were decided before the peer's share came."),
+                    Opts::new("peer_late_total", "Openings whose tail ended without a share of the peer."),
                     &["peer"],
                 )?,
             )?,
@@ -179,7 +179,7 @@ impl Metrics {
         self.peer_connected.with_label_values(&[&peer.to_string()]).set(connected.into());
     }
 
-    /// An opening was decided without the peer's share.
+    /// The tail of an opening ended without a share of the peer.
     pub fn peer_late(&self, peer: u16) {
         self.peer_late.with_label_values(&[&peer.to_string()]).inc();
     }

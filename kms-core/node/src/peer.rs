@@ -1,4 +1,5 @@
-//! The peer transport: one bidirectional stream per pair of parties, multiplexed by session.
+//! The peer transport: one bidirectional stream per pair of parties, multiplexed by session. A session of a link is a
+//! job: its id is the job id.
 //!
 //! The party with the smaller index dials. After both have said hello (protocol version, committee hash) each lists the
 //! sessions that it has open, and the other sends its messages of those again, recomputing them for sessions that are
@@ -55,8 +56,8 @@ const ASK_AFTER: Duration = Duration::from_secs(1);
 /// first time. Empty if this party does not know the session or has never sent anything in it.
 #[tonic::async_trait]
 pub trait Recompute: Send + Sync {
-    /// The messages of one session.
-    async fn messages(&self, session: SessionId) -> Vec<(u8, Bytes)>;
+    /// The messages of one session, for `peer`. May take its time: the next question of the same stream waits for it.
+    async fn messages(&self, peer: u16, session: SessionId) -> Vec<(u8, Bytes)>;
 }
 
 /// Settings of the transport.

@@ -103,7 +103,7 @@ pub struct Subject {
     pub epoch_id: B256,
     /// Key of the ciphertexts.
     pub key_id: B256,
-    /// First share sent to opening.
+    /// First share sent to answer signed.
     pub mpc_micros: u64,
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_proto::bounds::{self, MAX_CLIENT_MESSAGE, MAX_EPOCHS, MAX_KEYS};
+use kms_proto::bounds::{self, MAX_CLIENT_MESSAGE, MAX_KEYS};
 use kms_proto::node::node_server::{Node, NodeServer};
 use kms_proto::node::{
     self, DecryptRequest, DecryptResponse, GetKeysRequest, GetKeysResponse, GetStatusRequest, GetStatusResponse,
@@ -184,7 +184,7 @@ impl Node for Service {
             version: env!("CARGO_PKG_VERSION").into(),
             committee_hash: api.party.committee_hash.to_vec(),
             peers: peers.collect(),
-            usable_keys: api.keys.usable_ids().into_iter().take(MAX_EPOCHS).map(|id| id.to_vec()).collect(),
+            usable_keys: api.keys.usable_ids().into_iter().take(MAX_KEYS).map(|id| id.to_vec()).collect(),
         }))
     }
 }

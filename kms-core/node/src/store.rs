@@ -11,14 +11,13 @@ mod writer;
 use std::path::Path;
 use std::time::Duration;
 
-use alloy_primitives::B256;
 use sqlx::SqlitePool;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqlSafeStr};
 use tokio::sync::{mpsc, oneshot};
 
-pub use model::{Inserted, JournalRow, KeyRow, KeyState, NewRequest, RequestRow, Stage};
+pub use model::{Inserted, JournalRow, KeyRow, KeyState, NewRequest, RequestKey, RequestRow, Stage};
 use writer::{Command, Op};
 
 use crate::error::StoreError;
@@ -58,34 +57,36 @@ impl Store {
         Ok(Self { writer, readers })
     }
 
-    /// Records a request before anything is done for it. An id that is known already keeps its row, which is returned.
+    /// Records a request before a share leaves this party for it. One that is known in its epoch already keeps its row,
+    /// which is returned.
     pub async fn insert_request(&self, request: NewRequest) -> Result<Inserted, StoreError> {
-        let id = request.id;
+        let key = RequestKey { id: request.id, epoch_id: request.epoch_id };
         if self.write(Op::Insert(request)).await? {
             return Ok(Inserted::New);
         }
-        let row = self.request(id).await?.ok_or(StoreError::NoRequest(id))?;
+        let row = self.request(key).await?.ok_or(StoreError::NoRequest(key.id))?;
         Ok(Inserted::Existing(Box::new(row)))
     }
 
-    /// Moves a request forward. `false` if it is at this stage or beyond already: stages never go back.
-    pub async fn advance(&self, id: B256, stage: Stage, detail: Option<String>) -> Result<bool, StoreError> {
-        self.write(Op::Advance { id, stage, detail }).await
+    /// Moves a request forward. `false` if it is at this stage or beyond already: stages never go back. That it has come
+    /// to [`Stage::Opening`] is remembered whatever becomes of it.
+    pub async fn advance(&self, key: RequestKey, stage: Stage, detail: Option<String>) -> Result<bool, StoreError> {
+        self.write(Op::Advance { key, stage, detail }).await
     }
 
     /// Stores the signed answer, [`Stage::Answered`]. `false` if there is one: an answer never changes.
-    pub async fn answer(&self, id: B256, answer: Vec<u8>, mpc: Duration) -> Result<bool, StoreError> {
-        self.write(Op::Answer { id, answer, mpc }).await
+    pub async fn answer(&self, key: RequestKey, answer: Vec<u8>, mpc: Duration) -> Result<bool, StoreError> {
+        self.write(Op::Answer { key, answer, mpc }).await
     }
 
     /// Stores the final receipt, [`Stage::Final`]. `false` if there is one.
-    pub async fn receipt(&self, id: B256, receipt: Vec<u8>) -> Result<bool, StoreError> {
-        self.write(Op::Receipt { id, receipt }).await
+    pub async fn receipt(&self, key: RequestKey, receipt: Vec<u8>) -> Result<bool, StoreError> {
+        self.write(Op::Receipt { key, receipt }).await
     }
 
     /// Ends a request that was recorded but can never be answered, [`Stage::Refused`]. `false` if it has an answer.
-    pub async fn refuse(&self, id: B256, refusal: Vec<u8>, detail: String) -> Result<bool, StoreError> {
-        self.write(Op::Refuse { id, refusal, detail }).await
+    pub async fn refuse(&self, key: RequestKey, refusal: Vec<u8>, detail: String) -> Result<bool, StoreError> {
+        self.write(Op::Refuse { key, refusal, detail }).await
     }
 
     /// Records a key of an epoch, or its new state.

@@ -9,6 +9,7 @@ use kms_proto::node::{self, RefusedReason, decrypt_request};
 
 use super::refused;
 use crate::party::Party;
+use crate::store::RequestKey;
 
 /// A `Decrypt` call whose form is right, with the id that its content gives it.
 #[derive(Clone, Debug)]
@@ -89,6 +90,10 @@ impl Call {
     /// Id of the request.
     pub fn id(&self) -> B256 {
         self.id
+    }
+
+    pub(super) fn key(&self) -> RequestKey {
+        RequestKey { id: self.id, epoch_id: self.epoch_id }
     }
 }
 

@@ -16,8 +16,8 @@ use crate::receipts::Findings;
 /// What a job came to.
 #[derive(Clone)]
 pub(super) enum Opened {
-    /// The values, and the time from the first share sent to the opening.
-    Values { values: Arc<Vec<Plaintext>>, mpc: Duration },
+    /// The values, the time from the first share sent to the opening, and when that was.
+    Values { values: Arc<Vec<Plaintext>>, mpc: Duration, at: Instant },
     /// The ciphertexts open to no value: final, and the same at every party.
     Refused(String),
     /// No result; the next call tries again.
@@ -97,11 +97,12 @@ impl Inner {
         let epoch = work.epoch.clone();
         let own = match session.compute(move || work.share()).await {
             Ok(own) => own,
-            // The ciphertexts have passed the checks of their format, so what is missing is this party's.
+            // The object holds another number of blocks than the type of its handle has: the same at every party.
             Err(error @ DecryptError::BlockCount { .. }) => {
                 job.opened.send_replace(Some(Opened::Refused(error.to_string())));
                 return None;
             }
+            // The ciphertexts are good, so what is missing is this party's.
             Err(error) => {
                 tracing::error!(job = %id, %error, "this party can't compute its share");
                 nothing(error.to_string());
@@ -132,7 +133,7 @@ impl Inner {
         self.parts.metrics.mpc(mpc.as_secs_f64());
         self.parts.metrics.own_share_used();
         job.opened.send_replace(Some(match decision.values {
-            Ok(values) => Opened::Values { values: Arc::new(values), mpc },
+            Ok(values) => Opened::Values { values: Arc::new(values), mpc, at: Instant::now() },
             Err(refusal) => Opened::Refused(refusal.to_string()),
         }));
         let outcome = decision.tail.collect(&session, self.options.tail).await;

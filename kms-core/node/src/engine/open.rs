@@ -8,13 +8,14 @@ use futures::{StreamExt, TryStreamExt};
 use kms_chain::handle::Handle;
 use kms_encoding::SecretKeyKind;
 use kms_mpc::{DecryptError, Epoch, Item, JobId, OwnShare, SessionId};
+use kms_proto::node::{self, RefusedReason, decrypt_response::Outcome};
 
 use super::record::{self, Granted};
-use super::{EngineError, Inner};
+use super::{EngineError, Inner, refused};
 use crate::error::CiphertextError;
 use crate::guard::HandleGrant;
 use crate::keys::KeyMaterial;
-use crate::store::{RequestRow, Stage};
+use crate::store::RequestRow;
 
 /// Version of everything between a ciphertext object and its blocks; part of the session, so that another reading of the
 /// same bytes gets other masks.
@@ -41,6 +42,28 @@ impl Work {
     }
 }
 
+/// Why this party has no share for a list of handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoShare {
+    /// The handles are under different keys, which have no opening in common.
+    Mixed(B256, B256),
+    /// This party holds no share of the key.
+    NotHeld(B256),
+    /// This party holds the key in that epoch only.
+    OtherEpoch(B256),
+}
+
+impl NoShare {
+    pub(super) fn outcome(self) -> Outcome {
+        let key = |detail: String| Outcome::Refused(refused(RefusedReason::Key, detail));
+        match self {
+            Self::Mixed(a, b) => key(format!("the handles are under two keys, {a} and {b}")),
+            Self::NotHeld(id) => key(format!("this party holds no usable share of key {id}")),
+            Self::OtherEpoch(epoch) => Outcome::EpochNotLive(node::EpochNotLive { live: vec![epoch.to_vec()] }),
+        }
+    }
+}
+
 /// Format of the object that blocks under this key come from.
 const fn format(key: SecretKeyKind) -> u8 {
     match key {
@@ -51,14 +74,23 @@ const fn format(key: SecretKeyKind) -> u8 {
 
 impl Inner {
     /// The one key of all handles, if this party holds it in the named epoch.
-    pub(super) fn material(&self, keys: impl IntoIterator<Item = B256>, epoch: B256) -> Option<Arc<KeyMaterial>> {
+    pub(super) fn material(
+        &self,
+        keys: impl IntoIterator<Item = B256>,
+        epoch: B256,
+    ) -> Result<Arc<KeyMaterial>, NoShare> {
         let mut keys = keys.into_iter();
-        let first = keys.next()?;
-        if keys.any(|key| key != first) {
-            return None;
+        // Granted lists are not empty; no key has the id zero.
+        let first = keys.next().unwrap_or_default();
+        if let Some(other) = keys.find(|key| *key != first) {
+            return Err(NoShare::Mixed(first, other));
         }
-        let material = self.parts.keys.usable(first)?;
-        (material.epoch_id == epoch && material.context_id == self.parts.party.context()).then_some(material)
+        let own = |material: &Arc<KeyMaterial>| material.context_id == self.parts.party.context();
+        let material = self.parts.keys.usable(first).filter(own).ok_or(NoShare::NotHeld(first))?;
+        if material.epoch_id != epoch {
+            return Err(NoShare::OtherEpoch(material.epoch_id));
+        }
+        Ok(material)
     }
 
     /// Key schedules of the epoch of a key; made once.
@@ -112,7 +144,7 @@ impl Inner {
                 Ok(HandleGrant { handle, key_id: g.key_id, digest: g.digest })
             })
             .collect::<Result<Vec<_>, EngineError>>()?;
-        let Some(material) = self.material(granted.iter().map(|g| g.key_id), row.epoch_id) else { return Ok(None) };
+        let Ok(material) = self.material(granted.iter().map(|g| g.key_id), row.epoch_id) else { return Ok(None) };
         match self.work(material, &grants).await? {
             Ok(work) => Ok(Some(work)),
             Err(error) => {
@@ -123,39 +155,41 @@ impl Inner {
     }
 
     /// This party's message of a job that it has taken part in, recomputed if need be.
-    pub(super) async fn message(&self, job: JobId) -> Result<Option<Bytes>, EngineError> {
+    pub(super) async fn message(self: &Arc<Self>, peer: u16, job: JobId) -> Result<Option<Bytes>, EngineError> {
         if let Some(running) = self.jobs.lock().get(&job) {
             // Before its message is there the job has not sent anything either; it will.
             return Ok(running.message());
         }
-        // Never closed; whoever waited may find the share that another peer asked for.
-        let _turn = self.recomputing.acquire().await;
-        if let Some(message) = self.shares.lock().get(&job) {
-            return Ok(Some(message.clone()));
+        let kept = || self.shares.lock().get(&job).cloned();
+        if let Some(message) = kept() {
+            return Ok(Some(message));
         }
-        let Some(row) = self.parts.store.request_of_job(job.as_bytes().into()).await? else { return Ok(None) };
-        if !matches!(row.stage, Stage::Opening | Stage::Answered | Stage::Final) {
-            return Ok(None);
-        }
+        // Not whether the request was answered counts, but whether the share has left already: others may still need it.
+        let Some(row) = self.parts.store.shared_in_job(job.as_bytes().into()).await? else { return Ok(None) };
+        let mut turn = self.turns.of(peer).await;
         let Some(work) = self.recorded_work(&row).await? else { return Ok(None) };
         if work.job() != job {
             return Ok(None);
         }
-        let share = job_share(work).await;
-        Ok(share.inspect(|m| drop(self.shares.lock().put(job, m.clone()))))
-    }
-}
-
-async fn job_share(work: Work) -> Option<Bytes> {
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    rayon::spawn(move || drop(sender.send(work.share())));
-    match receiver.await {
-        Ok(Ok(share)) => Some(share.message().clone()),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "a share can't be computed again");
-            None
+        let place = self.turns.place().await;
+        // Whoever waited may find the share that another peer has asked for.
+        if let Some(message) = kept() {
+            return Ok(Some(message));
         }
-        // The computation panicked; rayon has said so.
-        Err(_) => None,
+        turn.spend();
+        let inner = self.clone();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        rayon::spawn(move || {
+            let share = work.share().inspect_err(|error| tracing::warn!(%job, %error, "no share to send again")).ok();
+            let message = share.map(|share| share.message().clone());
+            if let Some(message) = &message {
+                inner.shares.lock().put(job, message.clone());
+            }
+            // Not before: a peer that drops its stream and comes again must not start a second computation.
+            drop((place, turn));
+            let _ = sender.send(message);
+        });
+        // Without a sender the computation has panicked; rayon has said so.
+        Ok(receiver.await.ok().flatten())
     }
 }

@@ -1,7 +1,7 @@
 //! One request: guard, ciphertexts, record, job, answer, receipt.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use alloy_primitives::{B256, U256};
 use kms_chain::cleartexts;
@@ -12,22 +12,17 @@ use tokio::sync::watch;
 
 use super::call::{Call, Source};
 use super::job::{Job, Opened};
-use super::open::Work;
 use super::record::{self, Granted, Task};
 use super::{EngineError, Inner, MAX_REQUESTS, not_yet, refused};
 use crate::error::CiphertextError;
 use crate::guard::{self, Grant, Verdict};
 use crate::receipts::{self, Findings, Subject};
-use crate::store::{Inserted, NewRequest, RequestRow, Stage};
+use crate::store::{Inserted, NewRequest, RequestKey, Stage};
 
 /// Pause before a caller should ask for a running request again.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Pause after a failure inside, or when everything is full.
-const LATER: Duration = Duration::from_secs(1);
-/// How often a request that a restart has interrupted is tried before it waits for its next call.
-const RESUME_TRIES: u32 = 20;
-/// Longest pause between two of these tries.
-const RESUME_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const LATER: Duration = Duration::from_secs(1);
 /// Pauses and tries while another request of the same job gets its receipt.
 const RECEIPT_TRIES: u32 = 10;
 
@@ -44,16 +39,16 @@ impl From<Outcome> for Settled {
 }
 
 /// Where the receipt of an answered request comes from.
-enum Pending {
+pub(super) enum Pending {
     /// The tail of its own job.
     Job { job: Arc<Job>, subject: Subject },
     /// The receipt of an earlier request of the same job.
-    Prior { prior: B256, subject: Subject },
+    Prior { prior: RequestKey, subject: Subject },
 }
 
 impl Inner {
     pub(super) async fn decrypt(self: &Arc<Self>, call: Call, wait: Duration) -> Result<Outcome, EngineError> {
-        if let Some(known) = self.known(call.id).await? {
+        if let Some(known) = self.known(call.key()).await? {
             return Ok(known);
         }
         let live = self.parts.keys.live_epochs();
@@ -71,9 +66,9 @@ impl Inner {
         })
     }
 
-    /// The stored answer or refusal of a request.
-    async fn known(&self, id: B256) -> Result<Option<Outcome>, EngineError> {
-        let Some(row) = self.parts.store.request(id).await? else { return Ok(None) };
+    /// The stored answer or refusal of a request in its epoch.
+    pub(super) async fn known(&self, key: RequestKey) -> Result<Option<Outcome>, EngineError> {
+        let Some(row) = self.parts.store.request(key).await? else { return Ok(None) };
         Ok(match (row.answer, row.refusal) {
             (Some(answer), _) => Some(Outcome::Answer(record::read_answer(&answer)?)),
             (None, Some(refusal)) => Some(Outcome::Refused(record::read_refusal(&refusal)?)),
@@ -82,16 +77,17 @@ impl Inner {
     }
 
     /// Starts a request, or joins it if it is under way. `None` if too many are.
-    fn start(self: &Arc<Self>, call: Call) -> Option<watch::Receiver<Option<Outcome>>> {
+    pub(super) fn start(self: &Arc<Self>, call: Call) -> Option<watch::Receiver<Option<Outcome>>> {
         let mut requests = self.requests.lock();
-        if let Some(running) = requests.get(&call.id) {
+        let key = call.key();
+        if let Some(running) = requests.get(&key) {
             return Some(running.clone());
         }
         if requests.len() >= MAX_REQUESTS || self.parts.cancel.is_cancelled() {
             return None;
         }
         let (publish, running) = watch::channel(None);
-        requests.insert(call.id, running.clone());
+        requests.insert(key, running.clone());
         drop(requests);
         let inner = self.clone();
         self.tasks.spawn(async move {
@@ -102,7 +98,7 @@ impl Inner {
             });
             let last = !matches!(settled.outcome, Outcome::Answer(_));
             if last {
-                inner.requests.lock().remove(&id);
+                inner.requests.lock().remove(&key);
             }
             publish.send_replace(Some(settled.outcome));
             if let Some(pending) = settled.receipt
@@ -110,7 +106,10 @@ impl Inner {
             {
                 tracing::error!(request = %id, %error, "no receipt");
             }
-            inner.requests.lock().remove(&id);
+            // Where there is no answer the same request may have been started again by now.
+            if !last {
+                inner.requests.lock().remove(&key);
+            }
         });
         Some(running)
     }
@@ -125,18 +124,21 @@ impl Inner {
             Verdict::NotYet(n) => {
                 return Ok(not_yet(not_yet_reason(n.reason), n.detail, n.retry_after).into());
             }
-            Verdict::Refused(refusal) => {
-                let refusal = refused(refused_reason(&refusal), refusal.to_string());
+            Verdict::Refused(no) => {
+                let refusal = refused(refused_reason(&no), no.to_string());
                 // Only a request that was recorded before has a row to end.
-                self.refuse(call.id, &refusal).await?;
+                if no.lasts() {
+                    self.refuse(call.key(), &refusal).await?;
+                }
                 return Ok(Outcome::Refused(refusal).into());
             }
         };
         if !grant.handles.iter().map(|g| g.handle.raw()).eq(call.handles.iter().copied()) {
             return Ok(not_yet(NotYetReason::Internal, "the guard has granted something else", LATER).into());
         }
-        let Some(material) = self.material(grant.handles.iter().map(|g| g.key_id), call.epoch_id) else {
-            return Ok(epoch_not_live(&self.parts.keys.live_epochs()).into());
+        let material = match self.material(grant.handles.iter().map(|g| g.key_id), call.epoch_id) {
+            Ok(material) => material,
+            Err(none) => return Ok(none.outcome().into()),
         };
         let work = match self.work(material, &grant.handles).await? {
             Ok(work) => work,
@@ -146,7 +148,7 @@ impl Inner {
         let subject =
             Subject { request_id: call.id, epoch_id: call.epoch_id, key_id: work.material.key_id, mpc_micros: 0 };
         // The same ciphertexts were opened for another request: the values are the same.
-        let prior = self.parts.store.request_of_job(job.as_bytes().into()).await?.filter(|row| row.id != call.id);
+        let prior = self.parts.store.answered_in_job(job.as_bytes().into()).await?;
         if let Some(known) = self.record(call, &grant, job.as_bytes().into()).await? {
             return Ok(known.into());
         }
@@ -155,27 +157,28 @@ impl Inner {
             && let (false, Some(answer)) = (running, &row.answer)
         {
             let cleartexts = record::read_answer(answer)?.cleartexts;
-            let mpc = row.mpc.unwrap_or_default();
-            let outcome = self.answer(call, cleartexts, mpc).await?;
+            let (outcome, mpc) = self.answer(call, cleartexts, || row.mpc.unwrap_or_default()).await?;
             let subject = Subject { mpc_micros: micros(mpc), ..subject };
-            return Ok(Settled { outcome, receipt: Some(Pending::Prior { prior: row.id, subject }) });
+            return Ok(Settled { outcome, receipt: Some(Pending::Prior { prior: row.key(), subject }) });
         }
         // The share leaves this party only after this line is on disk.
         let shares = Some("shares of the other parties".into());
-        if self.parts.store.advance(call.id, Stage::Opening, shares).await? {
+        if self.parts.store.advance(call.key(), Stage::Opening, shares).await? {
             self.parts.metrics.request(Stage::Opening);
         }
+        let joined = Instant::now();
         let job = self.join(work);
         match job.opened().await {
-            Opened::Values { values, mpc } => {
+            Opened::Values { values, mpc, at } => {
                 let cleartexts = encode(&values)?;
-                let outcome = self.answer(call, cleartexts, mpc).await?;
+                // A request that comes when the values are there already has not waited for them.
+                let (outcome, mpc) = self.answer(call, cleartexts, || mpc + at.max(joined).elapsed()).await?;
                 let subject = Subject { mpc_micros: micros(mpc), ..subject };
                 Ok(Settled { outcome, receipt: Some(Pending::Job { job, subject }) })
             }
             Opened::Refused(problem) => {
                 let refusal = refused(RefusedReason::Ciphertext, problem);
-                self.refuse(call.id, &refusal).await?;
+                self.refuse(call.key(), &refusal).await?;
                 Ok(Outcome::Refused(refusal).into())
             }
             Opened::Nothing(problem) => Ok(not_yet(NotYetReason::InProgress, problem, LATER).into()),
@@ -202,7 +205,7 @@ impl Inner {
                 tracing::info!(request = %call.id, handles = call.handles.len(), block = grant.block_number, "recorded");
                 Ok(None)
             }
-            Inserted::Existing(_) => self.known(call.id).await,
+            Inserted::Existing(_) => self.known(call.key()).await,
         }
     }
 
@@ -215,20 +218,25 @@ impl Inner {
         if let Some(known) = self.record(call, grant, call.id).await? {
             return Ok(known.into());
         }
-        self.refuse(call.id, &refusal).await?;
+        self.refuse(call.key(), &refusal).await?;
         Ok(Outcome::Refused(refusal).into())
     }
 
-    async fn refuse(&self, id: B256, refusal: &node::Refused) -> Result<(), EngineError> {
-        if self.parts.store.refuse(id, record::write_refusal(refusal), refusal.detail.clone()).await? {
+    async fn refuse(&self, key: RequestKey, refusal: &node::Refused) -> Result<(), EngineError> {
+        if self.parts.store.refuse(key, record::write_refusal(refusal), refusal.detail.clone()).await? {
             self.parts.metrics.request(Stage::Refused);
-            tracing::warn!(request = %id, reason = refusal.detail, "refused");
+            tracing::warn!(request = %key.id, reason = refusal.detail, "refused");
         }
         Ok(())
     }
 
-    /// Signs, stores, and only then gives the answer out.
-    async fn answer(&self, call: &Call, cleartexts: Vec<u8>, mpc: Duration) -> Result<Outcome, EngineError> {
+    /// Signs, stores, and only then gives the answer out; `mpc` is asked how long it took once that is signed.
+    async fn answer(
+        &self,
+        call: &Call,
+        cleartexts: Vec<u8>,
+        mpc: impl FnOnce() -> Duration,
+    ) -> Result<(Outcome, Duration), EngineError> {
         let party = &self.parts.party;
         let domain = party.manifest.decryption_domain.eip712();
         let Ok(digest) = public_decrypt_digest(&domain, &call.handles, &cleartexts, &call.extra_data) else {
@@ -242,16 +250,17 @@ impl Inner {
             extra_data: call.extra_data.to_vec(),
             signer: party.address().to_vec(),
         };
-        if self.parts.store.answer(call.id, record::write_answer(&answer), mpc).await? {
+        let mpc = mpc();
+        if self.parts.store.answer(call.key(), record::write_answer(&answer), mpc).await? {
             self.parts.metrics.request(Stage::Answered);
             tracing::info!(request = %call.id, mpc_ms = mpc.as_secs_f64() * 1000.0, "answered");
-            return Ok(Outcome::Answer(answer));
+            return Ok((Outcome::Answer(answer), mpc));
         }
-        Ok(self.known(call.id).await?.unwrap_or(Outcome::Answer(answer)))
+        Ok((self.known(call.key()).await?.unwrap_or(Outcome::Answer(answer)), mpc))
     }
 
     /// Writes the final receipt.
-    async fn finish(&self, pending: Pending) -> Result<(), EngineError> {
+    pub(super) async fn finish(&self, pending: Pending) -> Result<(), EngineError> {
         let (findings, subject) = match pending {
             Pending::Job { job, subject } => (job.findings().await, subject),
             Pending::Prior { prior, subject } => (self.findings_of(prior).await?.map(Arc::new), subject),
@@ -259,13 +268,14 @@ impl Inner {
         // Without findings the next start makes the receipt.
         let Some(findings) = findings else { return Ok(()) };
         let receipt = receipts::sign(&self.parts.party, subject, &findings);
-        if self.parts.store.receipt(subject.request_id, record::write_receipt(&receipt)).await? {
+        let key = RequestKey { id: subject.request_id, epoch_id: subject.epoch_id };
+        if self.parts.store.receipt(key, record::write_receipt(&receipt)).await? {
             self.parts.metrics.request(Stage::Final);
         }
         Ok(())
     }
 
-    async fn findings_of(&self, request: B256) -> Result<Option<Findings>, EngineError> {
+    async fn findings_of(&self, request: RequestKey) -> Result<Option<Findings>, EngineError> {
         for _ in 0..RECEIPT_TRIES {
             if let Some(receipt) = self.parts.store.request(request).await?.and_then(|row| row.receipt) {
                 return Ok(Some(Findings::of_receipt(record::read_receipt(&receipt)?)));
@@ -277,64 +287,6 @@ impl Inner {
         }
         Ok(None)
     }
-
-    pub(super) async fn resume(self: &Arc<Self>) -> Result<usize, EngineError> {
-        let unfinished = self.parts.store.unfinished().await?;
-        let answered = self.parts.store.without_receipt().await?;
-        let count = unfinished.len() + answered.len();
-        for row in unfinished {
-            let inner = self.clone();
-            self.tasks.spawn(async move {
-                if let Err(error) = inner.take_up(&row).await {
-                    tracing::error!(request = %row.id, %error, "an interrupted request can't be taken up");
-                }
-            });
-        }
-        for row in answered {
-            let inner = self.clone();
-            self.tasks.spawn(async move {
-                if let Err(error) = inner.receipt_of(&row).await {
-                    tracing::error!(request = %row.id, %error, "an answered request gets no receipt");
-                }
-            });
-        }
-        Ok(count)
-    }
-
-    /// Takes up a request that a restart has interrupted. The guard is asked again: a cancelled request starts nothing.
-    async fn take_up(self: &Arc<Self>, row: &RequestRow) -> Result<(), EngineError> {
-        let task = record::read_task(&row.payload)?;
-        let call = task.call.and_then(|raw| Call::parse(&self.parts.party, raw).ok());
-        let call = call.filter(|call| call.id == row.id).ok_or(EngineError::Stored(row.id))?;
-        let mut pause = LATER;
-        for _ in 0..RESUME_TRIES {
-            if let Some(mut running) = self.start(call.clone()) {
-                let settled = running.wait_for(Option::is_some);
-                match self.parts.cancel.run_until_cancelled(settled).await {
-                    Some(Ok(outcome)) if matches!(&*outcome, Some(Outcome::NotYet(_))) => {}
-                    _ => return Ok(()),
-                }
-            }
-            if self.parts.cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return Ok(());
-            }
-            pause = (pause * 2).min(RESUME_PAUSE);
-        }
-        Ok(())
-    }
-
-    /// Opens an answered request once more, only to learn who is there.
-    async fn receipt_of(self: &Arc<Self>, row: &RequestRow) -> Result<(), EngineError> {
-        let Some(work): Option<Work> = self.recorded_work(row).await? else { return Ok(()) };
-        let subject = Subject {
-            request_id: row.id,
-            epoch_id: row.epoch_id,
-            key_id: work.material.key_id,
-            mpc_micros: row.mpc.map(micros).unwrap_or_default(),
-        };
-        let job = self.join(work);
-        self.finish(Pending::Job { job, subject }).await
-    }
 }
 
 fn encode(values: &[Plaintext]) -> Result<Vec<u8>, EngineError> {
@@ -342,7 +294,7 @@ fn encode(values: &[Plaintext]) -> Result<Vec<u8>, EngineError> {
     Ok(cleartexts::encode(&words)?)
 }
 
-fn micros(time: Duration) -> u64 {
+pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -87,7 +87,7 @@ pub(super) async fn run(
     let (generation, end) = inner.up(peer, out.clone());
     tracing::info!(peer, "peer connected");
     let (resends, asked) = mpsc::channel(RESENDS);
-    let resending = tokio::spawn(resend(inner.clone(), out.clone(), asked));
+    let resending = tokio::spawn(resend(inner.clone(), peer, out.clone(), asked));
     let error = tokio::select! {
         error = read(inner, peer, &mut frames, &resends) => error,
         error = live(&out) => error,
@@ -184,10 +184,10 @@ async fn live(out: &mpsc::Sender<Frame>) -> LinkError {
 }
 
 /// Sends again what the peer asks for, one session after the other.
-async fn resend(inner: Arc<Inner>, out: mpsc::Sender<Frame>, mut asked: mpsc::Receiver<SessionId>) {
+async fn resend(inner: Arc<Inner>, peer: u16, out: mpsc::Sender<Frame>, mut asked: mpsc::Receiver<SessionId>) {
     while let Some(session) = asked.recv().await {
         let Some(recompute) = inner.recompute.get().cloned() else { continue };
-        for (round, payload) in recompute.messages(session).await {
+        for (round, payload) in recompute.messages(peer, session).await {
             let Some(frame) = inner.share(&session, round, payload) else { continue };
             if out.send(frame).await.is_err() {
                 return;

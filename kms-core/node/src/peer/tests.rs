@@ -9,7 +9,7 @@ struct Fixed(Vec<u8>);
 
 #[tonic::async_trait]
 impl Recompute for Fixed {
-    async fn messages(&self, session: SessionId) -> Vec<(u8, Bytes)> {
+    async fn messages(&self, _peer: u16, session: SessionId) -> Vec<(u8, Bytes)> {
         if session == [7; 32] { vec![(1, self.0.clone().into())] } else { Vec::new() }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use alloy_primitives::B256;
 use hyper_util::rt::TokioIo;
 use kms_encoding::FheType;
 use kms_proto::node::node_client::NodeClient;
@@ -17,7 +18,7 @@ use super::*;
 use crate::identity::{issue, new_root};
 use crate::lifecycle::Phase;
 use crate::party::TlsRoot;
-use crate::testkit::cluster::{Cluster, Node};
+use crate::testkit::cluster::{Cluster, EPOCH, Node};
 use crate::testkit::until;
 use crate::tls::ClientRules;
 
@@ -118,6 +119,13 @@ async fn a_client_gets_what_its_certificate_allows() {
     let keys = relayer.get_keys(GetKeysRequest {}).await.unwrap().into_inner();
     bounds::check_keys(&keys).unwrap();
     assert_eq!((keys.keys.len(), keys.keys[0].params.as_str()), (1, "insecure-test"));
+
+    for byte in 100..170 {
+        nodes[0].keys.insert(cluster.other_share(B256::repeat_byte(byte), EPOCH));
+    }
+    let health = relayer.health(HealthRequest {}).await.unwrap().into_inner();
+    bounds::check_health(&health).unwrap();
+    assert_eq!(health.usable_keys.len(), 71, "as many as keys are listed");
 
     let denied = monitor.decrypt(cluster.raw(cluster.v1())).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);

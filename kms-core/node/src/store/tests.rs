@@ -1,3 +1,5 @@
+use alloy_primitives::B256;
+
 use super::*;
 
 fn new_request(n: u8) -> NewRequest {

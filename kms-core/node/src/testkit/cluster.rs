@@ -12,6 +12,7 @@ use kms_chain::request::Request;
 use kms_encoding::{FheType, LweBlocks, ParamsId, SecretKeyKind, ShareFile};
 use kms_mpc::{Committee, insecure_dealt};
 use kms_proto::node::{self, DecryptRequest, PublicRequest, decrypt_request, decrypt_response::Outcome};
+use parking_lot::Mutex;
 use rand::Rng;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -30,10 +31,27 @@ pub(crate) const KEY: B256 = B256::repeat_byte(0x11);
 pub(crate) const EPOCH: B256 = B256::repeat_byte(0x22);
 pub(crate) const WAIT: Duration = Duration::from_secs(120);
 
-/// The chain and the object store: what exists may be decrypted.
+/// The chain and the object store: what exists may be decrypted, unless a test says otherwise.
 pub(crate) struct World {
     pub(crate) context: B256,
+    pub(crate) says: Mutex<Option<Verdict>>,
     blocks: HashMap<B256, Arc<LweBlocks>>,
+}
+
+impl World {
+    /// The verdict that allows these handles, each under a key.
+    pub(crate) fn allows(&self, chain_id: u64, handles: impl IntoIterator<Item = (B256, B256)>) -> Verdict {
+        let handles = handles.into_iter().map(|(handle, key_id)| (Handle::parse(handle).unwrap(), key_id));
+        let grants = handles.map(|(handle, key_id)| HandleGrant { handle, key_id, digest: digest(handle) });
+        Verdict::Allowed(Grant {
+            chain_id,
+            context: self.context,
+            request_id: None,
+            handles: grants.collect(),
+            block_number: 1,
+            block_hash: B256::ZERO,
+        })
+    }
 }
 
 fn digest(handle: Handle) -> B256 {
@@ -47,16 +65,8 @@ impl Permission for World {
     }
 
     async fn check_public(&self, chain_id: u64, handles: &[B256]) -> Verdict {
-        let handles = handles.iter().map(|h| Handle::parse(*h).unwrap());
-        let handles = handles.map(|handle| HandleGrant { handle, key_id: KEY, digest: digest(handle) }).collect();
-        Verdict::Allowed(Grant {
-            chain_id,
-            context: self.context,
-            request_id: None,
-            handles,
-            block_number: 1,
-            block_hash: B256::ZERO,
-        })
+        let says = self.says.lock().clone();
+        says.unwrap_or_else(|| self.allows(chain_id, handles.iter().map(|handle| (*handle, KEY))))
     }
 }
 
@@ -71,7 +81,7 @@ pub(crate) struct Cluster {
     pub(crate) fixture: Fixture,
     pub(crate) world: Arc<World>,
     shares: Vec<ShareFile>,
-    handles: Vec<B256>,
+    pub(crate) handles: Vec<B256>,
     cleartexts: Vec<u8>,
     dirs: Vec<TempDir>,
 }
@@ -87,6 +97,11 @@ pub(crate) struct Node {
 impl Cluster {
     /// A dealt key and one ciphertext per value.
     pub(crate) async fn new(values: &[(FheType, u64)]) -> Self {
+        Self::with_noise(values, 0).await
+    }
+
+    /// The same with that much more noise in every block.
+    pub(crate) async fn with_noise(values: &[(FheType, u64)], more: u128) -> Self {
         let fixture = Fixture::new(4).await;
         let context = fixture.manifest.committee.context_id;
         let mut rng = rand::rng();
@@ -114,7 +129,7 @@ impl Cluster {
             for block in 0..ty.squashed_blocks() {
                 let mask: Vec<u128> = secret.iter().map(|_| rng.random()).collect();
                 let message = u128::from((value >> (4 * block)) & 15) << 123;
-                let noise = rng.random_range(0..1u128 << 64);
+                let noise = rng.random_range(0..1u128 << 64) + more;
                 let dot = mask.iter().zip(&secret).fold(0u128, |sum, (a, s)| sum.wrapping_add(a.wrapping_mul(*s)));
                 bodies.push(dot.wrapping_add(message).wrapping_add(noise));
                 masks.extend(mask);
@@ -125,13 +140,25 @@ impl Cluster {
             words.push((*ty, U256::from(*value)));
         }
         Self {
-            world: Arc::new(World { context, blocks }),
+            world: Arc::new(World { context, says: Mutex::default(), blocks }),
             shares: shares.collect(),
             handles,
             cleartexts: kms_chain::cleartexts::encode(&words).unwrap(),
             dirs: (0..4).map(|_| tempfile::tempdir().unwrap()).collect(),
             fixture,
         }
+    }
+
+    /// The share of party 1 as one of another key, or of another epoch.
+    pub(crate) fn other_share(&self, key: B256, epoch: B256) -> KeyMaterial {
+        let mut share = self.shares[0].clone();
+        (share.key_id, share.epoch_id) = (key.0, epoch.0);
+        KeyMaterial::new(share)
+    }
+
+    /// The database of a party that is not running.
+    pub(crate) async fn store(&self, index: u16) -> Store {
+        Store::open(&self.dirs[usize::from(index) - 1].path().join("node.db")).await.unwrap()
     }
 
     pub(crate) async fn start(&self, index: u16, misbehave: Option<Misbehave>) -> Node {
@@ -148,7 +175,7 @@ impl Cluster {
             keys: keys.clone(),
             permission: self.world.clone(),
             objects: self.world.clone(),
-            store: Store::open(&self.dirs[slot].path().join("node.db")).await.unwrap(),
+            store: self.store(index).await,
             hub: hub.clone(),
             metrics: metrics.clone(),
             cancel: cancel.clone(),
