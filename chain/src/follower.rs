@@ -1,12 +1,13 @@
 //! The block follower: hands every log of some contracts to a [`Sink`], exactly once per canonical block, and takes back
 //! what a reorg removes.
 //!
-//! The sink keeps a table of block references down to the finalized block; its newest row is the cursor. Up to the finalized
+//! The sink keeps a table of block references down to the [`settled`] height; its newest row is the cursor. Up to the settled
 //! height the follower reads windows of `eth_getLogs` whose size adapts; above it goes block by block, header and logs
 //! by hash, and a parent that doesn't match leads back to the fork. The head's hash is compared on every tick, so a reorg that
 //! leaves the height alone is seen too. Every step is one transaction of the sink: after a kill at any point the next run
-//! resumes at the cursor. A reorg below a height that was finalized is not followed but reported as an error, again and
-//! again, until someone looks.
+//! resumes at the cursor. What is called final is believed for the jobs, but the last [`TAIL`] blocks are never settled: a
+//! false answer about finality heals like any other reorg. A reorg of settled blocks is not followed but reported as an
+//! error, again and again, until someone looks.
 
 mod scan;
 #[cfg(test)]
@@ -28,7 +29,7 @@ pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Where followed blocks go.
 pub trait Sink: Send + Sync {
-    /// All block references kept, oldest first. At least: everything above the finalized height of the last step, and the
+    /// All block references kept, oldest first. At least: everything above the [`settled`] height of the last step, and the
     /// newest row at or below it (also when that row is far below: it is the cursor). Older rows may be dropped.
     fn tail(&self) -> impl Future<Output = Result<Vec<BlockRef>, SinkError>> + Send;
 
@@ -37,19 +38,29 @@ pub trait Sink: Send + Sync {
     fn apply(&self, step: Step) -> impl Future<Output = Result<(), SinkError>> + Send;
 }
 
+/// Blocks below the cursor that can still be taken back, whatever an endpoint calls final.
+pub const TAIL: u64 = 256;
+
+/// The height up to which blocks are never taken back, so that rows below may be dropped: finalized, and [`TAIL`] blocks
+/// below the cursor `latest`.
+#[must_use]
+pub fn settled(latest: &BlockRef, finalized: u64) -> u64 {
+    finalized.min(latest.number.saturating_sub(TAIL))
+}
+
 /// One move of the cursor.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// Rows that are no longer canonical, newest first. To be undone before `blocks` are added.
     pub orphaned: Vec<BlockRef>,
-    /// New canonical blocks in ascending order, with their logs in order. Above finalized there is one entry per block; below,
-    /// only blocks with logs and the last block of a window, which is the cursor.
+    /// New canonical blocks in ascending order, with their logs in order. Above finalized, and among the [`TAIL`] newest blocks of
+    /// the chain, there is one entry per block; below, only blocks with logs and the last block of a window, which is the cursor.
     pub blocks: Vec<(BlockRef, Vec<Log>)>,
     /// The cursor after this step: newest block whose logs the sink has seen.
     pub latest: BlockRef,
-    /// Number of the chain's safe block, 0 if none. Never goes back within a run.
+    /// Number of the chain's safe block, 0 if none. Never goes back within a run, unless the chain turns out shorter.
     pub safe: u64,
-    /// Number of the chain's finalized block, 0 if none. Never goes back within a run.
+    /// Number of the chain's finalized block, 0 if none. Never goes back within a run, unless the chain turns out shorter.
     pub finalized: u64,
 }
 
@@ -60,7 +71,7 @@ pub struct FollowerConfig {
     pub addresses: Vec<Address>,
     /// Where to begin when the sink is empty: the deployment block.
     pub start_block: u64,
-    /// Most blocks in one `eth_getLogs` below finalized.
+    /// Most blocks in one `eth_getLogs` of settled blocks.
     pub max_window: u64,
     /// How often to look at the head when nothing wakes the follower.
     pub tick: Duration,

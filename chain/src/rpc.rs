@@ -8,6 +8,7 @@
 mod calls;
 mod endpoint;
 mod error;
+mod http;
 
 pub use alloy::{
     eips::BlockId,
@@ -17,6 +18,7 @@ pub use alloy::{
 };
 pub use endpoint::EndpointReport;
 pub use error::RpcError;
+pub use http::{AnswerLimits, BoundedHttp, TooLarge};
 
 use alloy::{primitives::B256, transports::TransportResult};
 use endpoint::Endpoint;
@@ -25,7 +27,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -51,9 +53,9 @@ pub struct BlockRef {
 pub struct Heights {
     /// Newest block.
     pub latest: BlockRef,
-    /// Number of the safe block, 0 if the chain names none yet.
+    /// Number of the safe block, 0 if the chain names none yet. Never above `latest`.
     pub safe: u64,
-    /// Number of the finalized block, 0 if the chain names none yet.
+    /// Number of the finalized block, 0 if the chain names none yet. Never above `latest`.
     pub finalized: u64,
 }
 
@@ -68,6 +70,14 @@ struct Inner {
     chain_id: u64,
     endpoints: Vec<Endpoint>,
     active: AtomicUsize,
+    agreed: Agreed,
+}
+
+/// Heights that two endpoints have vouched for.
+#[derive(Debug, Default)]
+struct Agreed {
+    safe: AtomicU64,
+    finalized: AtomicU64,
 }
 
 impl Chain {
@@ -96,11 +106,21 @@ impl Chain {
     /// # Errors
     /// No endpoint, or a URL of another scheme.
     pub fn new(urls: &[Url], chain_id: u64) -> Result<Self, RpcError> {
+        Self::with_limits(urls, chain_id, AnswerLimits::default())
+    }
+
+    /// Like [`Self::new`], with limits of one's own for the size of answers.
+    ///
+    /// # Errors
+    /// No endpoint, or a URL of another scheme.
+    pub fn with_limits(urls: &[Url], chain_id: u64, limits: AnswerLimits) -> Result<Self, RpcError> {
         if urls.is_empty() {
             return Err(RpcError::NoEndpoints);
         }
-        let endpoints = urls.iter().map(Endpoint::new).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { inner: Arc::new(Inner { chain_id, endpoints, active: AtomicUsize::new(0) }) })
+        let endpoints = urls.iter().map(|url| Endpoint::new(url, limits)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            inner: Arc::new(Inner { chain_id, endpoints, active: AtomicUsize::new(0), agreed: Agreed::default() }),
+        })
     }
 
     /// The chain id that every endpoint must have.
@@ -148,7 +168,10 @@ impl Chain {
             match operation(&endpoints[index]).await {
                 Err(error) if error.is_endpoint_failure() => {
                     tracing::warn!(chain = self.chain_id(), endpoint = %endpoints[index], %error, "RPC endpoint failed");
-                    last = error;
+                    // Of several failures the one that the caller can do something about.
+                    if !(last.wants_less() && !error.wants_less()) {
+                        last = error;
+                    }
                 }
                 result => {
                     if step > 0 {

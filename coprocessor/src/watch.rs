@@ -7,7 +7,7 @@ use alloy_primitives::{Address, B256, U256};
 use kms_chain::{
     abi::{AccessControl, CiphertextRegistry, DecryptionGateway, FheExecutor},
     computed::{Origin, computed_handle, operation_hash},
-    follower::{BlockRef, Sink, SinkError, Step},
+    follower::{BlockRef, Sink, SinkError, Step, settled},
     handle::Handle,
     manifest::Contracts,
     rpc::Log,
@@ -211,7 +211,8 @@ impl Sink for ChainSink {
 
     async fn apply(&self, step: Step) -> Result<(), SinkError> {
         let blocks: Vec<_> = step.blocks.iter().map(|(block, logs)| self.read(*block, logs)).collect();
-        self.store.apply(self.chain_id, &step.orphaned, &blocks, step.latest, step.finalized).await?;
+        let settled = settled(&step.latest, step.finalized);
+        self.store.apply(self.chain_id, &step.orphaned, &blocks, step.latest, settled).await?;
         let chain = self.chain_id.to_string();
         self.metrics
             .block

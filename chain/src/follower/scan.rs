@@ -1,12 +1,13 @@
 //! One look at the chain: compare, walk back, catch up.
 
-use super::{BlockRef, FollowError, FollowerConfig, Log, Sink, Step};
+use super::{BlockRef, FollowError, FollowerConfig, Log, Sink, Step, settled};
 use crate::rpc::{Chain, Filter, Heights, RpcError};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
 
-/// Blocks above finalized that go into one step.
+/// Blocks read one by one that go into one step, and logs after which a step is full.
 const BLOCKS_PER_STEP: usize = 32;
+const LOGS_PER_STEP: usize = 10_000;
 /// Requests in flight while headers or logs are fetched.
 const CONCURRENCY: usize = 8;
 
@@ -47,16 +48,18 @@ impl<S: Sink> Scan<S> {
         let mut orphaned = self.fork(&heights).await?;
         self.head = heights.latest.number;
         let heights_changed = heights.safe > self.safe || heights.finalized > self.finalized;
-        self.safe = self.safe.max(heights.safe);
-        self.finalized = self.finalized.max(heights.finalized);
+        // They never go back, but neither does a false answer stay above the head.
+        self.finalized = if self.finalized > self.head { 0 } else { self.finalized }.max(heights.finalized);
+        self.safe = if self.safe > self.head { 0 } else { self.safe }.max(heights.safe).max(self.finalized);
+        let settled = settled(&heights.latest, self.finalized);
         let mut idle = !heights_changed;
         loop {
             let base = self.base(&orphaned);
             let from = base.map_or(self.config.start_block, |base| base.number + 1);
             let blocks = if from > heights.latest.number {
                 Vec::new()
-            } else if from <= self.finalized.min(heights.latest.number) {
-                self.window(from, self.finalized.min(heights.latest.number)).await?
+            } else if from <= settled {
+                self.window(from, settled).await?
             } else {
                 self.singles(from, heights.latest.number, base).await?
             };
@@ -93,14 +96,10 @@ impl<S: Sink> Scan<S> {
                 // replaced yet. Either way there is nothing to undo until a different block shows up.
                 return Ok(if unmatched.is_none() { Vec::new() } else { orphaned });
             }
-            if row.number <= self.finalized {
-                let (number, expected, found) = (row.number, row.hash, canonical.hash);
-                return Err(FollowError::FinalizedReorg { number, expected, found });
-            }
             orphaned.push(*row);
             unmatched = Some(canonical.hash);
         }
-        // Not one row is left: fine only if nothing older was ever dropped from the table and the endpoint has this height.
+        // Not one row is left, not even the settled one at the foot: fine only if nothing older was ever dropped from the table and the endpoint has this height.
         match (rows.first(), unmatched) {
             (Some(oldest), Some(found)) if oldest.number > self.config.start_block => {
                 Err(FollowError::FinalizedReorg { number: oldest.number, expected: oldest.hash, found })
@@ -119,15 +118,14 @@ impl<S: Sink> Scan<S> {
         Filter::new().address(self.config.addresses.clone())
     }
 
-    /// One window below finalized: blocks with logs, and its last block.
-    async fn window(&mut self, from: u64, finalized: u64) -> Result<Vec<(BlockRef, Vec<Log>)>, FollowError> {
+    /// One window of settled blocks: those with logs, and its last block.
+    async fn window(&mut self, from: u64, settled: u64) -> Result<Vec<(BlockRef, Vec<Log>)>, FollowError> {
         let (to, logs) = loop {
-            let to = finalized.min(from.saturating_add(self.window - 1));
+            let to = settled.min(from.saturating_add(self.window - 1));
             match self.chain.logs(&self.filter().from_block(from).to_block(to)).await {
                 Ok(logs) => break (to, logs),
-                // Limits of range or of results have a different wording at every provider: any refusal makes the window
-                // smaller, and at one block it is a real error.
-                Err(RpcError::Answer { .. } | RpcError::Timeout { .. }) if to > from => {
+                // At one block it is a real error.
+                Err(error) if error.wants_less() && to > from => {
                     self.window = ((to - from) / 2).max(1);
                 }
                 Err(error) => return Err(error.into()),
@@ -150,28 +148,31 @@ impl<S: Sink> Scan<S> {
             .await
     }
 
-    /// Some blocks above finalized, each linked to the one before.
+    /// Some blocks above the settled ones, each linked to the one before.
     async fn singles(
         &self,
         from: u64,
         head: u64,
         base: Option<BlockRef>,
     ) -> Result<Vec<(BlockRef, Vec<Log>)>, FollowError> {
-        let blocks: Vec<(BlockRef, Vec<Log>)> = stream::iter((from..=head).take(BLOCKS_PER_STEP))
+        let mut reading = stream::iter((from..=head).take(BLOCKS_PER_STEP))
             .map(|number| async move {
                 let block = self.canonical(number).await?;
                 let logs = self.chain.logs(&self.filter().at_block_hash(block.hash)).await?;
                 sealed(block, logs)
             })
-            .buffered(CONCURRENCY)
-            .try_collect()
-            .await?;
-        let mut parent = base;
-        for (block, _) in &blocks {
+            .buffered(CONCURRENCY);
+        let (mut blocks, mut parent, mut count) = (Vec::new(), base, 0);
+        while let Some((block, logs)) = reading.try_next().await? {
             if parent.is_some_and(|parent| parent.number + 1 != block.number || parent.hash != block.parent) {
                 return Err(FollowError::Moved(block.number));
             }
-            parent = Some(*block);
+            parent = Some(block);
+            count += logs.len();
+            blocks.push((block, logs));
+            if count >= LOGS_PER_STEP {
+                break;
+            }
         }
         Ok(blocks)
     }
@@ -199,8 +200,9 @@ impl<S: Sink> Scan<S> {
         let mut rows = rows.unwrap_or_default();
         rows.truncate(rows.len() - removed);
         rows.extend(added);
-        let newest_final = rows.iter().rposition(|row| row.number <= self.finalized).unwrap_or(0);
-        rows.drain(..newest_final);
+        let settled = settled(&latest, self.finalized);
+        let foot = rows.iter().rposition(|row| row.number <= settled).unwrap_or(0);
+        rows.drain(..foot);
         self.rows = Some(rows);
         Ok(())
     }

@@ -1,9 +1,15 @@
 //! Against real anvil.
 
 use super::*;
-use crate::testing::{Anvil, CHAIN, Proxy, summary};
+use crate::{
+    rpc::AnswerLimits,
+    testing::{Answer, Anvil, CHAIN, Proxy, Server, summary},
+};
 use alloy::primitives::B256;
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -13,6 +19,7 @@ struct Table {
     rows: Vec<BlockRef>,
     logs: Vec<(B256, u64)>,
     finalized: u64,
+    settled: u64,
     steps: usize,
     /// Steps that will fail before anything is done, and steps that will fail after.
     failures: (usize, usize),
@@ -41,7 +48,7 @@ impl Sink for Memory {
         }
         for row in &step.orphaned {
             assert_eq!(table.rows.pop().as_ref(), Some(row), "orphans are the newest rows, newest first");
-            assert!(row.number > table.finalized, "a finalized block is orphaned");
+            assert!(row.number > table.settled, "a settled block is orphaned");
             table.logs.retain(|(block, _)| *block != row.hash);
         }
         for (block, logs) in step.blocks {
@@ -56,7 +63,8 @@ impl Sink for Memory {
         assert_eq!(table.rows.last(), Some(&step.latest), "latest is the cursor");
         assert!(step.finalized >= table.finalized && step.safe >= step.finalized);
         table.finalized = step.finalized;
-        let base = table.rows.iter().rposition(|row| row.number <= step.finalized).unwrap_or(0);
+        table.settled = settled(&step.latest, step.finalized);
+        let base = table.rows.iter().rposition(|row| row.number <= table.settled).unwrap_or(0);
         table.rows.drain(..base);
         table.steps += 1;
         if table.failures.1 > 0 {
@@ -123,17 +131,18 @@ async fn history_comes_in_windows_and_the_head_block_by_block() {
         anvil.log(topic).await;
         anvil.mine(7 * (topic % 3)).await;
     }
+    anvil.mine(TAIL).await;
     let sink = Memory::default();
     let mut running = Running::start(anvil.chain().await, &anvil, &sink, 16);
     running.synced(&anvil).await;
-    assert!(sink.lock().finalized > 0, "part of the chain came in windows");
+    assert!(sink.lock().settled > 0, "part of the chain came in windows");
     for topic in 20..25 {
         anvil.log(topic).await;
         running.synced(&anvil).await;
     }
     let table = sink.lock();
     assert_eq!(table.logs.iter().map(|(_, topic)| *topic).collect::<Vec<_>>(), (0..25).collect::<Vec<_>>());
-    assert!(table.rows[0].number <= table.finalized && table.rows[1].number > table.finalized);
+    assert!(table.rows[0].number <= table.settled && table.rows[1].number > table.settled);
 }
 
 #[tokio::test]
@@ -251,11 +260,68 @@ async fn a_failing_sink_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn a_reorg_of_finalized_blocks_is_not_followed() {
+async fn a_window_whose_logs_are_too_large_is_halved() {
+    let anvil = Anvil::start().await;
+    for topic in 0..20 {
+        anvil.log(topic).await;
+    }
+    anvil.mine(TAIL + 10).await;
+    // A log takes some 500 bytes: a few fit, twenty don't.
+    let limits = AnswerLimits { bulk: 4 << 10, ..AnswerLimits::default() };
+    let chain = Chain::with_limits(&[anvil.url()], CHAIN, limits).expect("a URL");
+    let sink = Memory::default();
+    let mut running = Running::start(chain, &anvil, &sink, 1000);
+    running.synced(&anvil).await;
+    assert!(sink.lock().settled > 20);
+}
+
+/// An endpoint that calls the newest block final as long as it lies.
+async fn liar(anvil: &Anvil) -> (Server, Arc<AtomicBool>) {
+    let lies = Arc::new(AtomicBool::new(true));
+    let lying = lies.clone();
+    let server = Server::start(anvil.port, move |request| {
+        let lie = lying.load(Ordering::Relaxed);
+        Answer::Forward(if lie { request.replace("\"finalized\"", "\"latest\"") } else { request })
+    });
+    (server.await, lies)
+}
+
+#[tokio::test]
+async fn a_reorg_after_a_false_word_about_finality_is_followed() {
+    for restart in [false, true] {
+        let anvil = Anvil::start().await;
+        let (server, lies) = liar(&anvil).await;
+        let chain = Chain::connect(&[server.url()], CHAIN).await.expect("up");
+        let sink = Memory::default();
+        for topic in 0..10 {
+            anvil.log(topic).await;
+            anvil.mine(topic % 3).await;
+        }
+        let mut running = Running::start(chain.clone(), &anvil, &sink, 100);
+        running.synced(&anvil).await;
+        let head = anvil.height().await;
+        running.until(|status, _| status.finalized == head).await;
+        lies.store(false, Ordering::Relaxed);
+        if restart {
+            running.stop().await;
+            // A new run asks anew what is final.
+            sink.lock().finalized = 0;
+            running = Running::start(chain, &anvil, &sink, 100);
+        }
+        anvil.reorg(6, &[99]).await;
+        running.synced(&anvil).await;
+        anvil.log(100).await;
+        running.synced(&anvil).await;
+    }
+}
+
+#[tokio::test]
+async fn a_reorg_of_settled_blocks_is_not_followed() {
     let anvil = Anvil::with(&["--slots-in-an-epoch", "1"]).await;
     for topic in 0..10 {
         anvil.log(topic).await;
     }
+    anvil.mine(TAIL + 10).await;
     let sink = Memory::default();
     let mut running = Running::start(anvil.chain().await, &anvil, &sink, 100);
     running.synced(&anvil).await;
@@ -264,7 +330,7 @@ async fn a_reorg_of_finalized_blocks_is_not_followed() {
         (table.steps, table.logs.clone())
     };
     let before = seen();
-    anvil.reorg(6, &[99]).await;
+    anvil.reorg(TAIL + 6, &[99]).await;
     running.until(|status, _| status.error.as_ref().is_some_and(|error| error.contains("was finalized"))).await;
     assert_eq!(seen(), before);
     // A restart does not forget.

@@ -1,6 +1,6 @@
 //! The calls that the rest of the system makes.
 
-use super::{BlockId, BlockRef, Chain, EndpointReport, Filter, Heights, Log, RpcError};
+use super::{BlockId, BlockRef, Chain, EndpointReport, Filter, Heights, Log, RpcError, endpoint::Endpoint};
 use alloy::{
     eips::BlockNumberOrTag,
     network::TransactionBuilder,
@@ -12,7 +12,11 @@ use alloy::{
 };
 use futures::{FutureExt, StreamExt, future::join_all, stream::BoxStream};
 use serde::Deserialize;
-use std::{borrow::Cow, sync::atomic::Ordering};
+use std::{borrow::Cow, sync::atomic::Ordering, time::Duration};
+use tokio::time::timeout;
+
+/// How long another endpoint may take to confirm a height: the others' answer waits for it.
+const SECOND_OPINION: Duration = Duration::from_secs(3);
 
 /// The fields of a header that every chain has.
 #[derive(Debug, Deserialize)]
@@ -51,23 +55,63 @@ async fn tagged_number(provider: &DynProvider, tag: BlockNumberOrTag) -> Transpo
     }
 }
 
+/// Safe and finalized height.
+async fn tagged_numbers(provider: &DynProvider) -> TransportResult<(u64, u64)> {
+    futures::try_join!(
+        tagged_number(provider, BlockNumberOrTag::Safe),
+        tagged_number(provider, BlockNumberOrTag::Finalized)
+    )
+}
+
 impl Chain {
-    /// Newest, safe and finalized block, all of one endpoint.
+    /// Newest, safe and finalized block, all of one endpoint. Of several endpoints another one must have come as far:
+    /// without a second that answers, the safe and the finalized height stay where two have seen them.
     ///
     /// # Errors
     /// When no endpoint answers.
     pub async fn heights(&self) -> Result<Heights, RpcError> {
-        let found = self
-            .run(|provider| async move {
-                let (latest, safe, finalized) = futures::try_join!(
-                    block(&provider, "latest".into()),
-                    tagged_number(&provider, BlockNumberOrTag::Safe),
-                    tagged_number(&provider, BlockNumberOrTag::Finalized),
-                )?;
-                Ok(latest.map(|latest| Heights { latest, safe, finalized }))
+        let (asked, found) = self
+            .try_each(|endpoint| {
+                let operation = |provider: DynProvider| async move {
+                    let latest = block(&provider, "latest".into());
+                    let (latest, (safe, finalized)) = futures::try_join!(latest, tagged_numbers(&provider))?;
+                    Ok(latest.map(|latest| Heights { latest, safe, finalized }))
+                };
+                async move { Ok((endpoint, endpoint.run(self.chain_id(), operation).await?)) }.boxed()
             })
             .await?;
-        found.ok_or_else(|| RpcError::BlockUnknown("latest".to_owned()))
+        let mut heights = found.ok_or_else(|| RpcError::BlockUnknown("latest".to_owned()))?;
+        for (what, height) in [("safe", &mut heights.safe), ("finalized", &mut heights.finalized)] {
+            if *height > heights.latest.number {
+                let latest = heights.latest.number;
+                tracing::warn!(chain = self.chain_id(), endpoint = %asked, height, latest, "{what} block above the head");
+                *height = 0;
+            }
+        }
+        if self.endpoint_count() > 1 {
+            let agreed = &self.inner.agreed;
+            let (safe, finalized) = (agreed.safe.load(Ordering::Relaxed), agreed.finalized.load(Ordering::Relaxed));
+            if heights.safe > safe || heights.finalized > finalized {
+                self.ask_others(asked, &heights).await;
+            }
+            heights.safe = heights.safe.min(agreed.safe.load(Ordering::Relaxed));
+            heights.finalized = heights.finalized.min(agreed.finalized.load(Ordering::Relaxed));
+        }
+        Ok(heights)
+    }
+
+    /// Raises the agreed heights to what another endpoint vouches for.
+    async fn ask_others(&self, asked: &Endpoint, claimed: &Heights) {
+        let others = self.inner.endpoints.iter().filter(|endpoint| !std::ptr::eq(*endpoint, asked));
+        let answers = join_all(others.map(|endpoint| async move {
+            let answer = endpoint.run(self.chain_id(), |provider| async move { tagged_numbers(&provider).await });
+            timeout(SECOND_OPINION, answer).await.ok()?.ok()
+        }))
+        .await;
+        for (safe, finalized) in answers.into_iter().flatten() {
+            self.inner.agreed.safe.fetch_max(safe.min(claimed.safe), Ordering::Relaxed);
+            self.inner.agreed.finalized.fetch_max(finalized.min(claimed.finalized), Ordering::Relaxed);
+        }
     }
 
     /// The canonical block of this height, if the chain is that long.

@@ -1,9 +1,9 @@
 //! One RPC endpoint: connected when first needed, trusted only after it has named its chain.
 
-use super::{BlockRef, CALL_TIMEOUT, RpcError, Url, calls};
+use super::{AnswerLimits, BlockRef, BoundedHttp, CALL_TIMEOUT, RpcError, Url, calls};
 use alloy::{
     providers::{DynProvider, Provider, ProviderBuilder, WsConnect},
-    transports::TransportResult,
+    transports::{TransportResult, ws::WebSocketConfig},
 };
 use std::{fmt, future::Future};
 use tokio::{sync::Mutex, time::timeout};
@@ -23,6 +23,7 @@ pub(super) struct Endpoint {
     url: Url,
     label: String,
     websocket: bool,
+    limits: AnswerLimits,
     provider: Mutex<Option<DynProvider>>,
 }
 
@@ -39,7 +40,7 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(url: &Url) -> Result<Self, RpcError> {
+    pub(super) fn new(url: &Url, limits: AnswerLimits) -> Result<Self, RpcError> {
         // Access keys stand in paths, queries or user info: only scheme, host and port are ever shown.
         let host = url.host_str().unwrap_or_default();
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
@@ -49,7 +50,7 @@ impl Endpoint {
             "ws" | "wss" => true,
             _ => return Err(RpcError::BadUrl(label)),
         };
-        Ok(Self { url: url.clone(), label, websocket, provider: Mutex::new(None) })
+        Ok(Self { url: url.clone(), label, websocket, limits, provider: Mutex::new(None) })
     }
 
     pub(super) fn label(&self) -> &str {
@@ -68,10 +69,16 @@ impl Endpoint {
         }
         let builder = ProviderBuilder::new().disable_recommended_fillers();
         let provider = if self.websocket {
-            let connecting = builder.connect_ws(WsConnect::new(self.url.as_str()));
+            let bulk = Some(self.limits.bulk);
+            let config = WebSocketConfig::default().max_message_size(bulk).max_frame_size(bulk);
+            let connecting = builder.connect_ws(WsConnect::new(self.url.as_str()).with_config(config));
             self.bounded(connecting).await?.erased()
         } else {
-            builder.connect_http(self.url.clone()).erased()
+            let http = BoundedHttp::new(self.url.clone(), self.limits).map_err(|_| RpcError::Transport {
+                endpoint: self.label.clone(),
+                reason: "the HTTP client can't be set up".to_owned(),
+            })?;
+            builder.connect_client(http.into_client()).erased()
         };
         let found = self.bounded(provider.get_chain_id()).await?;
         if found != chain_id {

@@ -1,5 +1,6 @@
 //! What can go wrong between us and a node.
 
+use super::TooLarge;
 use alloy::{
     primitives::Bytes,
     transports::{TransportError, TransportErrorKind},
@@ -30,6 +31,14 @@ pub enum RpcError {
     Timeout {
         /// Endpoint, without secrets.
         endpoint: String,
+    },
+    /// More bytes than an answer may have.
+    #[error("RPC endpoint {endpoint}: an answer of more than {limit} bytes")]
+    TooLarge {
+        /// Endpoint, without secrets.
+        endpoint: String,
+        /// Bytes that it may have.
+        limit: usize,
     },
     /// Connection, HTTP status, rate limit or an answer that is not JSON-RPC.
     #[error("RPC endpoint {endpoint}: {reason}")]
@@ -65,17 +74,30 @@ pub enum RpcError {
     BlockUnknown(String),
 }
 
+/// Characters of a node's own words that are kept.
+const MAX_MESSAGE: usize = 1000;
+
 impl RpcError {
     pub(super) fn from_transport(endpoint: &str, error: TransportError) -> Self {
+        if let TransportError::Transport(kind) = &error
+            && let Some(TooLarge { limit }) = TooLarge::of(kind)
+        {
+            return Self::TooLarge { endpoint: endpoint.to_owned(), limit };
+        }
         match error {
             TransportError::ErrorResp(payload) if !payload.is_retry_err() => Self::Answer {
                 code: payload.code,
                 data: payload.as_revert_data(),
-                message: payload.message.into_owned(),
+                message: payload.message.chars().take(MAX_MESSAGE).collect(),
             },
             TransportError::Transport(TransportErrorKind::HttpError(error)) => {
                 Self::Transport { endpoint: endpoint.to_owned(), reason: format!("HTTP status {}", error.status) }
             }
+            // The answer itself may be long.
+            TransportError::DeserError { err, .. } => Self::Transport {
+                endpoint: endpoint.to_owned(),
+                reason: format!("an answer that makes no sense: {err}"),
+            },
             // A URL may carry an access key: never print what the HTTP client says about it.
             TransportError::Transport(kind) => Self::Transport {
                 endpoint: endpoint.to_owned(),
@@ -92,7 +114,14 @@ impl RpcError {
     /// Whether the endpoint failed, so that another one may do better.
     #[must_use]
     pub fn is_endpoint_failure(&self) -> bool {
-        matches!(self, Self::WrongChain { .. } | Self::Timeout { .. } | Self::Transport { .. })
+        matches!(self, Self::WrongChain { .. } | Self::Timeout { .. } | Self::TooLarge { .. } | Self::Transport { .. })
+    }
+
+    /// Whether the same question about fewer blocks may find an answer. Limits of range or of results have a different
+    /// wording at every provider: any refusal may be one.
+    #[must_use]
+    pub fn wants_less(&self) -> bool {
+        matches!(self, Self::Answer { .. } | Self::Timeout { .. } | Self::TooLarge { .. })
     }
 
     /// Revert data of a failed call.

@@ -1,8 +1,8 @@
 //! Against real anvil.
 
 use super::*;
-use crate::testing::{Anvil, CHAIN, Proxy};
-use alloy::{eips::BlockNumberOrTag, primitives::Address, sol, sol_types::SolCall};
+use crate::testing::{Answer, Anvil, CHAIN, Proxy, Server};
+use alloy::{eips::BlockNumberOrTag, primitives::Address, rpc::types::TransactionRequest, sol, sol_types::SolCall};
 
 sol! {
     function decimals() external view returns (uint8);
@@ -119,4 +119,85 @@ async fn calls_read_at_one_canonical_block() {
     let error = chain.call(to, &decimalsCall {}, unknown).await.expect_err("no such block");
     assert!(!error.is_endpoint_failure(), "{error}");
     assert_eq!(BlockId::from(BlockNumberOrTag::Latest), BlockId::latest());
+}
+
+#[tokio::test]
+async fn no_answer_is_larger_than_it_may_be() {
+    let anvil = Anvil::start().await;
+    let server = Server::start(anvil.port, |request| match request {
+        request if request.contains("eth_chainId") => Answer::Forward(request),
+        request if request.contains("eth_getTransactionCount") => Answer::Announced(1 << 40),
+        _ => Answer::Endless,
+    });
+    let server = server.await;
+    let limits = AnswerLimits { ordinary: 1 << 20, bulk: 4 << 20 };
+    let chain = Chain::with_limits(&[server.url()], CHAIN, limits).expect("a URL");
+    let error = chain.block_by_number(1).await.expect_err("endless");
+    assert!(matches!(error, RpcError::TooLarge { limit, .. } if limit == limits.ordinary), "{error}");
+    let error = chain.logs(&Filter::new()).await.expect_err("endless");
+    assert!(matches!(error, RpcError::TooLarge { limit, .. } if limit == limits.bulk), "{error}");
+    let error = chain.transaction_count(Address::ZERO, BlockId::latest()).await.expect_err("announced");
+    assert!(matches!(error, RpcError::TooLarge { .. }), "{error}");
+    // What the sockets hold between the two sides is taken from the server, too.
+    assert!(server.taken.load(Ordering::Relaxed) < 64 << 20);
+    // An honest endpoint takes over.
+    let chain = Chain::with_limits(&[server.url(), anvil.url()], CHAIN, limits).expect("URLs");
+    assert_eq!(chain.heights().await.expect("heights").latest.hash, anvil.head().await);
+}
+
+#[tokio::test]
+async fn no_message_of_a_websocket_is_larger_than_it_may_be() {
+    let anvil = Anvil::start().await;
+    let to = Address::repeat_byte(0x77);
+    // PUSH2 0x4000 PUSH0 RETURN: 32 KiB of hex.
+    let _: serde_json::Value = anvil.rpc("anvil_setCode", serde_json::json!([to, "0x6140005ff3"])).await;
+    for (bulk, passes) in [(64 << 10, true), (16 << 10, false)] {
+        let limits = AnswerLimits { bulk, ..AnswerLimits::default() };
+        let chain = Chain::with_limits(&[anvil.ws_url()], CHAIN, limits).expect("a URL");
+        let result = chain.simulate(&TransactionRequest::default().to(to), BlockId::latest()).await;
+        assert_eq!(result.is_ok(), passes, "{result:?}");
+    }
+}
+
+/// An endpoint that says this height is the final one.
+async fn finalized_at(anvil: &Anvil, number: u64) -> Server {
+    let block = format!(
+        r#"{{"number":"{number:#x}","hash":"{hash}","parentHash":"{hash}","timestamp":"0x1"}}"#,
+        hash = B256::repeat_byte(7)
+    );
+    let answer = move |request: String| {
+        if request.contains("\"finalized\"") { Answer::Result(block.clone()) } else { Answer::Forward(request) }
+    };
+    Server::start(anvil.port, answer).await
+}
+
+#[tokio::test]
+async fn a_final_block_above_the_head_is_none() {
+    let anvil = Anvil::start().await;
+    anvil.mine(10).await;
+    for (said, believed) in [(5, 5), (11, 11), (12, 0), (u64::MAX, 0)] {
+        let server = finalized_at(&anvil, said).await;
+        let heights = connect(&[server.url()]).await.expect("up").heights().await.expect("heights");
+        assert_eq!((heights.latest.number, heights.finalized), (11, believed));
+    }
+}
+
+#[tokio::test]
+async fn of_several_endpoints_two_must_call_a_block_final() {
+    let anvil = Anvil::start().await;
+    anvil.mine(10).await;
+    let (low, high) = (finalized_at(&anvil, 4).await, finalized_at(&anvil, 9).await);
+    let proxy = Proxy::to(anvil.port).await;
+    for urls in [[high.url(), low.url()], [low.url(), high.url()]] {
+        let chain = connect(&urls).await.expect("up");
+        assert_eq!(chain.heights().await.expect("heights").finalized, 4);
+    }
+    let third = finalized_at(&anvil, 8).await;
+    let chain = connect(&[high.url(), low.url(), third.url()]).await.expect("up");
+    assert_eq!(chain.heights().await.expect("heights").finalized, 8);
+    // Nobody confirms.
+    proxy.cut();
+    let chain = connect(&[high.url(), proxy.url()]).await.expect("one is up");
+    let heights = chain.heights().await.expect("heights");
+    assert_eq!((heights.latest.number, heights.finalized), (11, 0));
 }

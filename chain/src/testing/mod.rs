@@ -1,8 +1,10 @@
 //! Real chains for tests: anvil, a contract that logs what it is called with, and a wire that can be cut.
 
 mod proxy;
+mod server;
 
 pub(crate) use proxy::Proxy;
+pub(crate) use server::{Answer, Server};
 
 use crate::rpc::{Chain, Filter, Log, Url};
 use alloy::{

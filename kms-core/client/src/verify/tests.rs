@@ -47,6 +47,25 @@ fn every_altered_field_is_caught() {
     }
 }
 
+/// The signature is good: only the check of the content can tell.
+#[test]
+fn signed_cleartexts_that_do_not_fit_the_handles_do_not_count() {
+    let committee = TestCommittee::offline();
+    let question = committee.question();
+    let word = |value: U256| value.to_be_bytes::<32>();
+    for words in [
+        vec![word(U256::ONE << 64), word(U256::ONE)],
+        vec![word(U256::ONE), word(U256::from(2))],
+        vec![word(U256::ONE)],
+        vec![word(U256::ONE); 3],
+        vec![],
+    ] {
+        let given = committee.sign(1, &question, words.concat());
+        let said = check(&committee, &question, 1, &given);
+        assert!(matches!(said, Err(AnswerError::Cleartexts(_))), "{words:?}: {said:?}");
+    }
+}
+
 #[test]
 fn an_answer_to_another_request_does_not_count() {
     let committee = TestCommittee::offline();
