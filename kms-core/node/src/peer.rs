@@ -39,6 +39,7 @@ use crate::metrics::Metrics;
 use crate::misbehave::Misbehave;
 use crate::party::Party;
 use crate::tls::{Parties, TlsError};
+use frame::{ForeignFrame, Unchecked};
 use inbox::{Delivery, Inbox};
 
 /// Frames that wait for one peer's stream.
@@ -255,19 +256,26 @@ impl Inner {
         Some(Frame { body: Some(Body::Share(share)) })
     }
 
-    fn deliver(&self, message: Message) {
-        let (peer, session) = (message.from, message.session);
-        let delivery = self.inbox.lock().deliver(message, Instant::now());
-        let reason = match delivery {
-            Delivery::Delivered | Delivery::Kept | Delivery::Ignored => return,
+    /// Takes a message off the link of `peer`. Its signature is checked only if the message has a chance to be of use.
+    fn take(&self, share: peer::Share, peer: u16, signer: Address) -> Result<(), ForeignFrame> {
+        let unchecked = Unchecked::read(share, peer)?;
+        let session = unchecked.claim().session;
+        let screened = self.inbox.lock().screen(unchecked.claim(), Instant::now());
+        let delivery = match screened {
+            Some(decided) => decided,
+            None => {
+                let message = unchecked.check(&self.committee_hash, signer)?;
+                self.inbox.lock().deliver(message, Instant::now())
+            }
+        };
+        match delivery {
+            Delivery::Delivered | Delivery::Kept | Delivery::Ignored => {}
             Delivery::Conflict => {
                 tracing::warn!(peer, session = %hex::encode(session), "two different messages of one round");
-                return;
             }
-            Delivery::PeerBound => peer::DropReason::PeerBound,
-            Delivery::TotalBound => peer::DropReason::TotalBound,
-        };
-        self.dropped(peer, session, reason);
+            Delivery::TooMany | Delivery::TooOften => self.dropped(peer, session, peer::DropReason::PeerBound),
+        }
+        Ok(())
     }
 
     fn dropped(&self, peer: u16, session: SessionId, reason: peer::DropReason) {

@@ -7,6 +7,7 @@
 mod accept;
 mod clients;
 mod parties;
+mod places;
 
 use std::sync::Arc;
 

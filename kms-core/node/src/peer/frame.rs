@@ -37,6 +37,13 @@ pub struct FrameProof {
     pub signature: SignatureBytes,
 }
 
+impl FrameProof {
+    /// Whether it is about the same payload in the same round: a payload has many signatures.
+    pub(super) fn says_as_much_as(&self, other: &Self) -> bool {
+        (self.round, self.payload_hash) == (other.round, other.payload_hash)
+    }
+}
+
 /// A frame that its supposed sender has not signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the frame is not signed by its sender")]
@@ -68,23 +75,32 @@ pub(super) fn sign(
     peer::Share { session: session.to_vec(), round: round.into(), payload, signature: signature.to_vec() }
 }
 
-/// Checks whose message it is.
-pub(super) fn verify(
-    share: peer::Share,
-    committee: &[u8; 32],
-    sender: u16,
-    signer: Address,
-) -> Result<Message, ForeignFrame> {
-    let session = bounds::id("session", &share.session).map_err(|_| ForeignFrame)?;
-    let signature = bounds::signature("signature", &share.signature).map_err(|_| ForeignFrame)?;
-    let round = u8::try_from(share.round).map_err(|_| ForeignFrame)?;
-    let payload_hash = Sha3_256::digest(&share.payload).into();
-    let digest = digest(committee, sender, &session, round, &payload_hash);
-    if recover(digest, &signature) != Ok(signer) {
-        return Err(ForeignFrame);
+/// A message that came, its signature not checked yet.
+#[derive(Clone, Debug)]
+pub(super) struct Unchecked(Message);
+
+impl Unchecked {
+    /// Reads a frame on the link of `sender`.
+    pub(super) fn read(share: peer::Share, sender: u16) -> Result<Self, ForeignFrame> {
+        let session = bounds::id("session", &share.session).map_err(|_| ForeignFrame)?;
+        let signature = bounds::signature("signature", &share.signature).map_err(|_| ForeignFrame)?;
+        let round = u8::try_from(share.round).map_err(|_| ForeignFrame)?;
+        let payload_hash = Sha3_256::digest(&share.payload).into();
+        let proof = FrameProof { round, payload_hash, signature };
+        Ok(Self(Message { from: sender, session, round, payload: share.payload, proof }))
     }
-    let proof = FrameProof { round, payload_hash, signature };
-    Ok(Message { from: sender, session, round, payload: share.payload, proof })
+
+    /// What it claims to be.
+    pub(super) fn claim(&self) -> &Message {
+        &self.0
+    }
+
+    /// Checks whose message it is: the dear part.
+    pub(super) fn check(self, committee: &[u8; 32], signer: Address) -> Result<Message, ForeignFrame> {
+        let Message { from, session, round, proof, .. } = &self.0;
+        let digest = digest(committee, *from, session, *round, &proof.payload_hash);
+        if recover(digest, &proof.signature) == Ok(signer) { Ok(self.0) } else { Err(ForeignFrame) }
+    }
 }
 
 #[cfg(test)]
@@ -92,6 +108,10 @@ mod tests {
     use kms_chain::eip712::signer_address;
 
     use super::*;
+
+    fn verify(share: peer::Share, committee: &[u8; 32], sender: u16, signer: Address) -> Result<Message, ForeignFrame> {
+        Unchecked::read(share, sender)?.check(committee, signer)
+    }
 
     #[test]
     fn only_the_whole_frame_of_its_sender_verifies() {

@@ -1,6 +1,6 @@
 //! Messages by session: delivered to whoever has the session open, or kept for a while if nobody has yet.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
@@ -9,22 +9,25 @@ use tokio::sync::mpsc;
 
 use super::frame::{FrameProof, Message, SessionId};
 
-/// Bounds of what is kept for sessions that this party has not started.
+/// Bounds of what is kept for sessions that this party has not started. Each peer has its own: whatever some of them
+/// send costs no message of another, and all together hold at most n − 1 times the bytes of one.
 #[derive(Clone, Copy, Debug)]
 pub struct InboxLimits {
-    /// Bytes of one peer.
-    pub peer_bytes: usize,
+    /// Bytes of one peer: at least some dozen of the largest messages of a job.
+    pub bytes: usize,
     /// Messages of one peer.
-    pub peer_messages: usize,
-    /// Bytes of all peers together.
-    pub total_bytes: usize,
+    pub messages: usize,
+    /// Messages of one peer per second whose signatures are checked.
+    pub per_second: u32,
+    /// How many of these may come at once.
+    pub burst: u32,
     /// How long a message is kept.
     pub age: Duration,
 }
 
 impl Default for InboxLimits {
     fn default() -> Self {
-        Self { peer_bytes: 8 << 20, peer_messages: 4096, total_bytes: 32 << 20, age: Duration::from_secs(120) }
+        Self { bytes: 2 << 20, messages: 4096, per_second: 512, burst: 1024, age: Duration::from_secs(120) }
     }
 }
 
@@ -42,10 +45,10 @@ pub(super) enum Delivery {
     Ignored,
     /// A second, different message of the same round: kept as proof.
     Conflict,
-    /// Not kept: the bound of the sender is reached.
-    PeerBound,
-    /// Not kept: the bound over all is reached.
-    TotalBound,
+    /// Not kept: the sender has no place left.
+    TooMany,
+    /// Not kept: too many of the sender came lately.
+    TooOften,
 }
 
 #[derive(Debug)]
@@ -63,10 +66,35 @@ struct Early {
     at: Instant,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
+/// What one peer has used of its bounds.
+#[derive(Debug, Clone, Copy)]
 struct Usage {
     bytes: usize,
     messages: usize,
+    /// Signatures that may be checked, and as of when.
+    checks: f64,
+    at: Instant,
+}
+
+impl Usage {
+    fn new(limits: &InboxLimits, now: Instant) -> Self {
+        Self { bytes: 0, messages: 0, checks: limits.burst.into(), at: now }
+    }
+
+    fn has_place(&self, limits: &InboxLimits, message: &Message) -> bool {
+        self.bytes + weight(message) <= limits.bytes && self.messages < limits.messages
+    }
+
+    fn take_check(&mut self, limits: &InboxLimits, now: Instant) -> bool {
+        let since = now.duration_since(self.at).as_secs_f64();
+        self.checks = (self.checks + since * f64::from(limits.per_second)).min(limits.burst.into());
+        self.at = now;
+        let granted = self.checks >= 1.0;
+        if granted {
+            self.checks -= 1.0;
+        }
+        granted
+    }
 }
 
 /// All sessions of this party.
@@ -78,7 +106,6 @@ pub(super) struct Inbox {
     /// Arrival order of early messages, for expiry; entries of messages that are gone are skipped.
     order: VecDeque<(Instant, SessionId)>,
     usage: HashMap<u16, Usage>,
-    total: usize,
     ended: LruCache<SessionId, ()>,
 }
 
@@ -90,7 +117,6 @@ impl Inbox {
             early: HashMap::new(),
             order: VecDeque::new(),
             usage: HashMap::new(),
-            total: 0,
             ended: LruCache::new(ENDED),
         }
     }
@@ -124,6 +150,22 @@ impl Inbox {
         }
     }
 
+    /// Decides about a message before its signature is checked, which is dear; `None` if that has to be done.
+    pub(super) fn screen(&mut self, claim: &Message, now: Instant) -> Option<Delivery> {
+        if let Some(open) = self.open.get(&claim.session) {
+            // No bound is needed: what passes is recorded, or ends the stream.
+            return open.settled(claim).then_some(Delivery::Ignored);
+        }
+        if self.ended.contains(&claim.session) || self.is_kept(claim) {
+            return Some(Delivery::Ignored);
+        }
+        let usage = self.usage.entry(claim.from).or_insert_with(|| Usage::new(&self.limits, now));
+        if !usage.has_place(&self.limits, claim) {
+            return Some(Delivery::TooMany);
+        }
+        (!usage.take_check(&self.limits, now)).then_some(Delivery::TooOften)
+    }
+
     /// Takes a message whose signature was checked.
     pub(super) fn deliver(&mut self, message: Message, now: Instant) -> Delivery {
         if let Some(open) = self.open.get_mut(&message.session) {
@@ -135,22 +177,21 @@ impl Inbox {
         self.keep(message, now)
     }
 
+    fn is_kept(&self, message: &Message) -> bool {
+        let same = |e: &Early| e.message.from == message.from && e.message.proof.says_as_much_as(&message.proof);
+        self.early.get(&message.session).is_some_and(|kept| kept.iter().any(same))
+    }
+
     fn keep(&mut self, message: Message, now: Instant) -> Delivery {
-        let kept = self.early.get(&message.session);
-        if kept.is_some_and(|k| k.iter().any(|e| e.message.from == message.from && e.message.proof == message.proof)) {
+        if self.is_kept(&message) {
             return Delivery::Ignored;
         }
-        let usage = self.usage.entry(message.from).or_default();
-        let bytes = weight(&message);
-        if usage.bytes + bytes > self.limits.peer_bytes || usage.messages >= self.limits.peer_messages {
-            return Delivery::PeerBound;
+        let usage = self.usage.entry(message.from).or_insert_with(|| Usage::new(&self.limits, now));
+        if !usage.has_place(&self.limits, &message) {
+            return Delivery::TooMany;
         }
-        if self.total + bytes > self.limits.total_bytes {
-            return Delivery::TotalBound;
-        }
-        usage.bytes += bytes;
+        usage.bytes += weight(&message);
         usage.messages += 1;
-        self.total += bytes;
         self.order.push_back((now, message.session));
         self.early.entry(message.session).or_default().push(Early { message, at: now });
         Delivery::Kept
@@ -158,7 +199,6 @@ impl Inbox {
 
     fn release(&mut self, message: &Message) {
         let bytes = weight(message);
-        self.total -= bytes;
         if let Some(usage) = self.usage.get_mut(&message.from) {
             usage.bytes -= bytes;
             usage.messages -= 1;
@@ -211,23 +251,34 @@ impl Inbox {
 }
 
 impl Open {
+    /// Whether a message changes nothing: there is no such round, it is a repetition, or two prove enough.
+    fn settled(&self, message: &Message) -> bool {
+        let round = usize::from(message.round);
+        if round == 0 || round > self.to.len() {
+            return true;
+        }
+        let seen = self.seen.get(&(message.from, message.round));
+        seen.is_some_and(|(first, second)| second.is_some() || first.says_as_much_as(&message.proof))
+    }
+
     fn take(&mut self, message: Message) -> Delivery {
+        if self.settled(&message) {
+            return Delivery::Ignored;
+        }
         let Some(to) = self.to.get(usize::from(message.round).wrapping_sub(1)) else { return Delivery::Ignored };
-        match self.seen.get_mut(&(message.from, message.round)) {
-            Some((first, _)) if first.payload_hash == message.proof.payload_hash => Delivery::Ignored,
-            Some((_, Some(_))) => Delivery::Ignored,
-            Some((_, second)) => {
-                *second = Some(message.proof);
-                // The protocol takes it as evidence; a session that has just ended takes nothing any more.
-                let _ = to.send(message);
+        let delivery = match self.seen.entry((message.from, message.round)) {
+            Entry::Occupied(mut first) => {
+                first.get_mut().1 = Some(message.proof);
                 Delivery::Conflict
             }
-            None => {
-                self.seen.insert((message.from, message.round), (message.proof, None));
-                let _ = to.send(message);
+            Entry::Vacant(first) => {
+                first.insert((message.proof, None));
                 Delivery::Delivered
             }
-        }
+        };
+        // A conflicting one is evidence for the protocol; a session that has just ended takes nothing any more.
+        let _ = to.send(message);
+        delivery
     }
 
     /// Whether a round that somebody has already reached lacks a message of `peer`.
@@ -243,99 +294,4 @@ fn weight(message: &Message) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(from: u16, session: u8, payload: &[u8]) -> Message {
-        let mut payload_hash = [0; 32];
-        payload_hash[..payload.len().min(32)].copy_from_slice(&payload[..payload.len().min(32)]);
-        let proof = FrameProof { round: 1, payload_hash, signature: [0; 65] };
-        Message { from, session: [session; 32], round: 1, payload: payload.to_vec().into(), proof }
-    }
-
-    fn limits() -> InboxLimits {
-        InboxLimits { peer_bytes: 1000, peer_messages: 3, total_bytes: 1200, age: Duration::from_secs(10) }
-    }
-
-    #[test]
-    fn early_messages_wait_for_their_session() {
-        let now = Instant::now();
-        let mut inbox = Inbox::new(limits());
-        assert_eq!(inbox.deliver(message(2, 1, b"a"), now), Delivery::Kept);
-        assert_eq!(inbox.deliver(message(2, 1, b"a"), now), Delivery::Ignored);
-        let mut from = inbox.open([1; 32], 1, now).unwrap().remove(0);
-        assert_eq!(from.try_recv().unwrap().payload, b"a"[..]);
-        assert_eq!(inbox.total, 0);
-        assert_eq!(inbox.deliver(message(3, 1, b"b"), now), Delivery::Delivered);
-        assert_eq!(from.try_recv().unwrap().from, 3);
-        assert!(inbox.open([1; 32], 1, now).is_none(), "opened twice");
-    }
-
-    #[test]
-    fn a_second_message_is_a_repetition_or_a_proof() {
-        let now = Instant::now();
-        let mut inbox = Inbox::new(limits());
-        let mut from = inbox.open([1; 32], 1, now).unwrap().remove(0);
-        assert_eq!(inbox.deliver(message(2, 1, b"a"), now), Delivery::Delivered);
-        assert_eq!(inbox.deliver(message(2, 1, b"a"), now), Delivery::Ignored);
-        assert_eq!(inbox.frames(&[1; 32], 2).len(), 1);
-        assert_eq!(inbox.deliver(message(2, 1, b"b"), now), Delivery::Conflict);
-        assert_eq!(inbox.frames(&[1; 32], 2).len(), 2);
-        assert_eq!(inbox.deliver(message(2, 1, b"c"), now), Delivery::Ignored, "two prove enough");
-        assert!(from.try_recv().is_ok() && from.try_recv().is_ok() && from.try_recv().is_err());
-        for round in [0, 2] {
-            let mut far = message(3, 1, b"c");
-            far.round = round;
-            assert_eq!(inbox.deliver(far, now), Delivery::Ignored, "a round that the session does not have");
-        }
-    }
-
-    #[test]
-    fn stragglers_of_ended_sessions_cost_nothing() {
-        let now = Instant::now();
-        let mut inbox = Inbox::new(limits());
-        let from = inbox.open([1; 32], 1, now).unwrap();
-        drop(from);
-        inbox.close(&[1; 32]);
-        assert_eq!(inbox.deliver(message(2, 1, b"a"), now), Delivery::Ignored);
-        assert_eq!(inbox.total, 0);
-        assert!(inbox.open([1; 32], 1, now).is_some(), "a session can be opened again");
-    }
-
-    #[test]
-    fn one_peer_can_not_fill_the_place_of_all() {
-        let now = Instant::now();
-        let mut inbox = Inbox::new(limits());
-        for i in 0..3 {
-            assert_eq!(inbox.deliver(message(2, i, b"x"), now), Delivery::Kept);
-        }
-        assert_eq!(inbox.deliver(message(2, 9, b"x"), now), Delivery::PeerBound);
-        assert_eq!(inbox.deliver(message(3, 9, b"x"), now), Delivery::Kept);
-        assert_eq!(inbox.deliver(message(4, 9, &[1; 500]), now), Delivery::TotalBound);
-        assert_eq!(inbox.deliver(message(5, 9, &[1; 900]), now), Delivery::PeerBound);
-    }
-
-    #[test]
-    fn old_messages_are_dropped_and_named() {
-        let now = Instant::now();
-        let mut inbox = Inbox::new(limits());
-        inbox.deliver(message(2, 1, b"x"), now);
-        inbox.deliver(message(3, 1, b"y"), now + Duration::from_secs(5));
-        assert_eq!(inbox.expire(now + Duration::from_secs(9)), []);
-        assert_eq!(inbox.expire(now + Duration::from_secs(10)), [(2, [1; 32])]);
-        assert_eq!(inbox.expire(now + Duration::from_secs(15)), [(3, [1; 32])]);
-        assert_eq!((inbox.total, inbox.early.len(), inbox.order.len()), (0, 0, 0));
-    }
-
-    #[test]
-    fn missing_names_the_sessions_to_ask_for() {
-        let now = Instant::now();
-        let later = now + Duration::from_secs(1);
-        let mut inbox = Inbox::new(limits());
-        let _from = inbox.open([1; 32], 1, now).unwrap();
-        assert!(inbox.missing(2, Duration::from_secs(1), now).is_empty(), "too young");
-        inbox.deliver(message(3, 1, b"a"), now);
-        assert_eq!(inbox.missing(2, Duration::from_secs(1), later), [[1; 32]]);
-        assert!(inbox.missing(3, Duration::from_secs(1), later).is_empty());
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::frame::{self, SessionId};
+use super::frame::SessionId;
 use super::{Inner, QUEUE, Up};
 
 /// Version of the protocol between peers.
@@ -151,8 +151,8 @@ async fn read(
         match frame.body {
             Some(Body::Share(share)) => {
                 let Some((signer, _)) = inner.members.get(usize::from(peer) - 1) else { return LinkError::Ended };
-                match frame::verify(share, &inner.committee_hash, peer, *signer) {
-                    Ok(message) => inner.deliver(message),
+                match inner.take(share, peer, *signer) {
+                    Ok(()) => {}
                     Err(error) => return LinkError::Protocol(error.to_string()),
                 }
             }

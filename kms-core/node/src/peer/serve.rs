@@ -16,8 +16,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{CONNECTION_WINDOW, Inner, STREAM_WINDOW, link};
 use crate::tls::{Limits, TlsError, incoming, party_of, server_config};
 
+/// Connections of one party: the one in use, and some for those that are being replaced.
+const CONNECTIONS: usize = 3;
+
 /// Who is on the other end of a connection, by its certificate.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Dialler(u16);
 
 struct Service {
@@ -53,8 +56,7 @@ impl Peer for Service {
 /// Serves peers until cancelled.
 pub(super) fn start(inner: &Arc<Inner>, listener: TcpListener) -> Result<(), TlsError> {
     let config = server_config(inner.leaf.clone(), inner.parties.clone())?;
-    // n − 1 honest connections, and some for those that are being replaced.
-    let limits = Limits { connections: 8 * inner.members.len().max(8), handshakes: 64, ..Limits::default() };
+    let limits = Limits { each: CONNECTIONS, ..Limits::default() };
     let identify = |chain: &[rustls_pki_types::CertificateDer<'_>]| {
         let name = party_of(chain.first()?)?;
         u16::try_from(name.index).ok().map(Dialler)

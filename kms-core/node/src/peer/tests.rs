@@ -110,12 +110,17 @@ async fn another_committee_is_refused_and_named() {
     two.stopped().await;
 }
 
-/// Dials party 2 with the certificate of party 1 and says `frames`; how party 2 ends the stream.
-async fn say(fixture: &Fixture, frames: Vec<Frame>) -> tonic::Status {
+/// Dials party `to` with the certificate of party 1.
+async fn connection(fixture: &Fixture, to: u16) -> tonic::transport::Channel {
     let parties = Parties::new(&fixture.manifest.committee, 1).unwrap();
-    let (config, name) = crate::tls::client_config(fixture.leaf(1), &parties, 2).unwrap();
-    let url = format!("https://{}", fixture.addresses[1]);
-    let channel = dial::connect(&url, tokio_rustls::TlsConnector::from(config), name).await.unwrap();
+    let (config, name) = crate::tls::client_config(fixture.leaf(1), &parties, to).unwrap();
+    let url = format!("https://{}", fixture.addresses[usize::from(to) - 1]);
+    dial::connect(&url, tokio_rustls::TlsConnector::from(config), name).await.unwrap()
+}
+
+/// Says `frames` to party 2 in the name of party 1; how party 2 ends the stream.
+async fn say(fixture: &Fixture, frames: Vec<Frame>) -> tonic::Status {
+    let channel = connection(fixture, 2).await;
     let mut client = kms_proto::peer::peer_client::PeerClient::new(channel);
     let (out, queued) = mpsc::channel(8);
     for frame in frames {
@@ -127,6 +132,55 @@ async fn say(fixture: &Fixture, frames: Vec<Frame>) -> tonic::Status {
             return status;
         }
     }
+}
+
+#[tokio::test]
+async fn connections_of_one_party_keep_nobody_else_out() {
+    let fixture = Fixture::new(4).await;
+    let (three, end_three) = hub(&fixture, fixture.party(3), HubOptions::default()).await;
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        held.push(connection(&fixture, 3).await);
+    }
+    let (two, end_two) = hub(&fixture, fixture.party(2), HubOptions::default()).await;
+    linked(&three, 1).await;
+    // The party that has too many gets in as well.
+    let (one, end_one) = hub(&fixture, fixture.party(1), HubOptions::default()).await;
+    linked(&three, 2).await;
+    for (hub, end) in [(one, end_one), (two, end_two), (three, end_three)] {
+        end.cancel();
+        hub.stopped().await;
+    }
+}
+
+#[tokio::test]
+async fn signatures_beyond_a_peers_rate_are_not_checked() {
+    let fixture = Fixture::new(4).await;
+    let inbox = InboxLimits { per_second: 0, burst: 1, ..InboxLimits::default() };
+    let (two, end_two) = hub(&fixture, fixture.party(2), HubOptions { inbox, misbehave: None }).await;
+    let frame = |body| Frame { body: Some(body) };
+    let hello = peer::Hello {
+        version: 1,
+        index: 1,
+        committee_hash: fixture.manifest.committee_hash().to_vec(),
+        manifest_hash: vec![0; 32],
+    };
+    let forged = |session: u8| {
+        let key = SigningKey::from_slice(&[3; 32]).unwrap();
+        frame(Body::Share(frame::sign(&key, &fixture.manifest.committee_hash(), 1, &[session; 32], 1, Bytes::new())))
+    };
+    let good = |session: u8| {
+        let key = SigningKey::from_slice(&[1; 32]).unwrap();
+        frame(Body::Share(frame::sign(&key, &fixture.manifest.committee_hash(), 1, &[session; 32], 1, Bytes::new())))
+    };
+    // One check is left for session 1, none for session 2; that of session 3 is open and always has one.
+    let open = two.open(job(3), 1).unwrap();
+    let frames = vec![frame(Body::Hello(hello)), good(1), forged(2), good(3), forged(2), Frame { body: None }];
+    let status = say(&fixture, frames).await;
+    assert!(status.message().contains("body is missing"), "{status:?}");
+    assert_eq!(open.recv(job(3), 1).await.unwrap(), (party(1), Bytes::new()));
+    end_two.cancel();
+    two.stopped().await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! Nobody issues client certificates but the operators' own authorities: each stands in the party's configuration with
 //! permissions, a rate and a cap. A client is whoever holds a certificate of one of them.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -40,6 +41,21 @@ pub struct Client {
     rate: f64,
     bucket: Mutex<(f64, Instant)>,
     open: Arc<Semaphore>,
+}
+
+/// Groups are told apart by their names, which the configuration lists once each.
+impl PartialEq for Client {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Client {}
+
+impl Hash for Client {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
 }
 
 impl Client {

@@ -8,7 +8,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -204,7 +204,7 @@ async fn connections_that_say_nothing_give_their_place_back() {
     let verifier = Arc::new(Parties::new(&fixture.manifest.committee, 1).unwrap());
     let config = server_config(fixture.leaf(1), verifier).unwrap();
     let cancel = CancellationToken::new();
-    let limits = Limits { connections: 2, handshakes: 1, handshake: Duration::from_millis(50) };
+    let limits = Limits { handshakes: 1, handshake: Duration::from_millis(50), ..Limits::default() };
     let mut connections = incoming(listener, config, limits, |_| Some(()), cancel.clone());
     let mut mute = Vec::new();
     for _ in 0..5 {
@@ -216,5 +216,100 @@ async fn connections_that_say_nothing_give_their_place_back() {
     let tcp = TcpStream::connect(address).await.unwrap();
     let (client, accepted) = tokio::join!(TlsConnector::from(config).connect(name, tcp), connections.next());
     assert!(client.is_ok() && accepted.is_some_and(|a| a.is_ok()));
+    cancel.cancel();
+}
+
+type Tls = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// Connects to party 1 and keeps the connection.
+async fn enter(fixture: &Fixture, address: std::net::SocketAddr, shows: CertifiedKey) -> Tls {
+    let (roots, name) = Parties::new(&fixture.manifest.committee, 2).unwrap().trust(1).unwrap();
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::new(Shows(Some(Arc::new(shows)))));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tcp = TcpStream::connect(address).await.unwrap();
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(name).unwrap(), tcp).await.unwrap()
+}
+
+/// The ends of the listener's side of all connections, each with its number and who it is.
+async fn hold<W: Clone + Eq + std::hash::Hash + Send + Sync + Unpin + 'static>(
+    fixture: &Fixture,
+    limits: Limits,
+    verifier: Arc<dyn ClientCertVerifier>,
+    identify: impl Fn(&[CertificateDer<'_>]) -> Option<W> + Send + Sync + 'static,
+) -> (std::net::SocketAddr, tokio::sync::mpsc::UnboundedReceiver<(usize, Option<W>)>, CancellationToken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let cancel = CancellationToken::new();
+    let config = server_config(fixture.leaf(1), verifier).unwrap();
+    let mut connections = incoming(listener, config, limits, identify, cancel.clone());
+    let (said, events) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut number = 0;
+        while let Some(Ok(mut connection)) = connections.next().await {
+            let said = said.clone();
+            said.send((number, Some(tonic::transport::server::Connected::connect_info(&connection)))).unwrap();
+            tokio::spawn(async move {
+                let ended = connection.read_u8().await.unwrap_err();
+                assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionAborted, "{ended}");
+                assert!(connection.write_u8(1).await.is_err() && connection.flush().await.is_err());
+                drop(said.send((number, None)));
+            });
+            number += 1;
+        }
+    });
+    (address, events, cancel)
+}
+
+#[tokio::test]
+async fn an_authority_that_opens_too_many_connections_loses_its_own() {
+    let fixture = Fixture::new(4).await;
+    let (relayer, operator) = (new_root("relayer").unwrap(), new_root("operator").unwrap());
+    let rules = vec![client_rules("relayer", &relayer, 9, 9), client_rules("operator", &operator, 9, 9)];
+    let clients = Arc::new(Clients::new(rules).unwrap());
+    let by = clients.clone();
+    let limits = Limits { each: 2, ..Limits::default() };
+    let (address, mut events, cancel) = hold(&fixture, limits, clients, move |chain| by.identify(chain)).await;
+    let mut kept = Vec::new();
+    // Many certificates of one authority are one identity.
+    let rows = [(&operator, "operator", None), (&relayer, "relayer", None), (&relayer, "relayer", None)];
+    let more = [(&relayer, "relayer", Some(1)), (&relayer, "relayer", Some(2)), (&operator, "operator", None)];
+    for (number, (root, name, ended)) in rows.into_iter().chain(more).enumerate() {
+        kept.push(enter(&fixture, address, issue(root, "client.example", DAY).unwrap()).await);
+        let mut seen = vec![events.recv().await.unwrap()];
+        if ended.is_some() {
+            seen.push(events.recv().await.unwrap());
+        }
+        let came = seen.iter().find_map(|(n, who)| who.as_ref().map(|who| (*n, who.name())));
+        let went = seen.iter().find_map(|(n, who)| who.is_none().then_some(*n));
+        assert_eq!((came, went), (Some((number, name)), ended));
+    }
+    // What was evicted is closed on the client's side too.
+    assert!(kept[1].read_u8().await.is_err() && kept[2].read_u8().await.is_err());
+    cancel.cancel();
+}
+
+#[tokio::test]
+async fn mute_connections_of_one_address_keep_no_other_address_out() {
+    let fixture = Fixture::new(4).await;
+    let verifier = Arc::new(Parties::new(&fixture.manifest.committee, 1).unwrap());
+    let limits =
+        Limits { handshakes: 4, handshakes_per_address: 2, handshake: Duration::from_secs(600), ..Limits::default() };
+    let (address, mut events, cancel) = hold(&fixture, limits, verifier, |_| Some(())).await;
+    let mut mute = Vec::new();
+    for _ in 0..8 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        mute.push(socket.connect(address).await.unwrap());
+    }
+    // Beyond the second they are closed at once; the others may take ten minutes.
+    for closed in &mut mute[2..] {
+        assert!(matches!(closed.read(&mut [0]).await, Ok(0) | Err(_)));
+    }
+    let _good = enter(&fixture, address, issue(&fixture.roots[1], &fixture.name(2), DAY).unwrap()).await;
+    assert_eq!(events.recv().await, Some((0, Some(()))));
     cancel.cancel();
 }
