@@ -169,7 +169,7 @@ impl Chain {
                 Err(error) if error.is_endpoint_failure() => {
                     tracing::warn!(chain = self.chain_id(), endpoint = %endpoints[index], %error, "RPC endpoint failed");
                     // Of several failures the one that the caller can do something about.
-                    if !(last.wants_less() && !error.wants_less()) {
+                    if !last.wants_less() || error.wants_less() {
                         last = error;
                     }
                 }

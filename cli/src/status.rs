@@ -44,7 +44,8 @@ fn render(value: &Value) -> String {
         out += &format!("  {:<12} +{step:>6} ms  {}\n", text(&entry["stage"]), text(&entry["detail"]));
     }
     for party in value["parties"].as_array().into_iter().flatten() {
-        out += &format!("  party {:<6} {}  {}\n", party["index"], text(&party["status"]), text(&party["detail"]));
+        let index = party["index"].as_u64().unwrap_or_default();
+        out += &format!("  party {index:<6} {}  {}\n", text(&party["status"]), text(&party["detail"]));
     }
     for transaction in value["transactions"].as_array().into_iter().flatten() {
         out += &format!("  transaction  {}  {}\n", text(&transaction["hash"]), text(&transaction["state"]));

@@ -54,7 +54,12 @@ pub fn read_log(contracts: &Contracts, chain_id: u64, log: &Log) -> Result<Optio
 /// # Errors
 /// The event says another result: its endpoint lies, since the contract can't. Computing it would put a ciphertext of the liar's
 /// choice under a handle that may be public.
-pub fn check_result(contracts: &Contracts, chain_id: u64, block: &BlockRef, operation: &Operation) -> Result<(), String> {
+pub fn check_result(
+    contracts: &Contracts,
+    chain_id: u64,
+    block: &BlockRef,
+    operation: &Operation,
+) -> Result<(), String> {
     let Some(hash) = derivation(operation) else { return Ok(()) };
     let origin = Origin {
         chain_id,
@@ -92,9 +97,7 @@ fn derivation(operation: &Operation) -> Option<B256> {
             operation_hash(FheExecutor::trivialEncryptCall::SELECTOR, &[plain, to_type])
         }
         Kind::Cast => operation_hash(FheExecutor::castCall::SELECTOR, &[operand(0), to_type]),
-        Kind::Select => {
-            operation_hash(FheExecutor::fheIfThenElseCall::SELECTOR, &[operand(0), operand(1), operand(2)])
-        }
+        Kind::Select => operation_hash(FheExecutor::fheIfThenElseCall::SELECTOR, &[operand(0), operand(1), operand(2)]),
         Kind::Input => return None,
     })
 }

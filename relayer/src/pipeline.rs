@@ -288,7 +288,8 @@ impl Pipeline {
             }
             Submission::WouldRevert(error) => Ok(self.would_revert(job, &error)),
             Submission::Underpaid { fee, needed } => {
-                let detail = format!("the fee is {fee} wei and posting the answer takes {needed}: anyone may add to it");
+                let detail =
+                    format!("the fee is {fee} wei and posting the answer takes {needed}: anyone may add to it");
                 Ok(Next::Wait { at: now_ms() + LONG_PAUSE_MS, reason: "fee", detail })
             }
         }

@@ -115,8 +115,8 @@ async fn read_body(stream: &mut TcpStream) -> Option<String> {
         let text = String::from_utf8_lossy(&bytes);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
         let length = head.lines().filter_map(|line| line.split_once(':'));
-        let length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-        let length: usize = length.last()?.1.trim().parse().ok()?;
+        let mut length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        let length: usize = length.next_back()?.1.trim().parse().ok()?;
         if body.len() >= length {
             return Some(body.to_owned());
         }

@@ -133,7 +133,8 @@ impl TxManager {
             Ok(fees) => fees.capped(self.rules.max_fee),
             Err(error) => return Ok(Submission::NotNow(error.message)),
         };
-        let needed = U256::from(gas) * U256::from(fees.max_fee) * U256::from(self.rules.fee_cover_percent) / U256::from(100);
+        let needed =
+            U256::from(gas) * U256::from(fees.max_fee) * U256::from(self.rules.fee_cover_percent) / U256::from(100);
         let fee = self.store.job(job).await?.map_or(U256::ZERO, |job| job.fee);
         if fee < needed {
             return Ok(Submission::Underpaid { fee, needed });

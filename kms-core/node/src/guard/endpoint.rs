@@ -1,20 +1,14 @@
 //! One JSON-RPC endpoint of one chain.
 
-use std::time::Duration;
-
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::network::{Ethereum, TransactionBuilder};
 use alloy::providers::{Provider, RootProvider};
-use alloy::rpc::client::RpcClient;
 use alloy::rpc::types::TransactionRequest;
-use alloy::transports::http::reqwest::{Client, Url, redirect};
 use alloy::transports::{RpcError, TransportError};
 use alloy_primitives::{Address, B256, Bytes};
 use kms_chain::request::Finality;
+use kms_chain::rpc::{AnswerLimits, BoundedHttp, TooLarge, Url};
 
-/// Time for one question.
-const TIMEOUT: Duration = Duration::from_secs(10);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Error code of a reverted call.
 const REVERTED: i64 = 3;
 
@@ -65,13 +59,8 @@ impl Endpoint {
             (Some(host), Some(port)) => format!("{host}:{port}"),
             _ => return Err("there is no host in it".into()),
         };
-        let client = Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .build()
-            .map_err(|e| e.to_string())?;
-        let provider = RootProvider::new(RpcClient::new_http_with_client(client, url));
+        let http = BoundedHttp::new(url, AnswerLimits::default()).map_err(|e| e.to_string())?;
+        let provider = RootProvider::new(http.into_client());
         Ok(Self { name, chain_id, provider })
     }
 
@@ -144,12 +133,47 @@ impl Endpoint {
             }
             // The body may be long, and the URL in a transport error may carry a key.
             RpcError::DeserError { err, .. } => format!("an answer that makes no sense: {err}"),
-            RpcError::Transport(e) => match e.as_http_error() {
-                Some(http) => format!("HTTP status {}", http.status),
-                None => "no connection, or no answer in time".into(),
+            RpcError::Transport(e) => match (e.as_http_error(), TooLarge::of(e)) {
+                (Some(http), _) => format!("HTTP status {}", http.status),
+                (None, Some(too_large)) => too_large.to_string(),
+                (None, None) => "no connection, or no answer in time".into(),
             },
             other => other.to_string(),
         };
         EndpointError::Unavailable { endpoint, problem: problem.chars().take(200).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn an_endless_answer_is_cut_off() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    // An answer before its question would be another fault.
+                    let asked = stream.read(&mut [0; 4096]).await.unwrap();
+                    assert!(asked > 0);
+                    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+                    let mut sent = stream.write_all(head.as_bytes()).await;
+                    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+                    // Endless enough for a test.
+                    for _ in 0..1000 {
+                        if sent.is_ok() {
+                            sent = stream.write_all(chunk.as_bytes()).await;
+                        }
+                    }
+                });
+            }
+        });
+        let error = Endpoint::new(1, &url).unwrap().has_code(Address::ZERO).await.unwrap_err();
+        assert!(error.to_string().contains("an answer of more than"), "{error}");
+        server.abort();
     }
 }

@@ -261,7 +261,8 @@ impl World {
     pub(crate) async fn commit(&self, handle: B256) {
         let contract = self.manifest.chains[0].contracts.ciphertext_registry;
         let item = eip712::CiphertextCommitment { handle, keyId: KEY, digest: DIGEST };
-        let digest = eip712::commitment_digest(&eip712::registry_domain(CHAIN_ID, contract), &[item.clone()]);
+        let digest =
+            eip712::commitment_digest(&eip712::registry_domain(CHAIN_ID, contract), std::slice::from_ref(&item));
         let key = SigningKey::from_slice(&alloy_primitives::hex::decode(COPROCESSOR).unwrap()).unwrap();
         let signature = Bytes::copy_from_slice(&eip712::sign_digest(&key, digest));
         let items: Vec<ICiphertextRegistry::Commitment> = vec![item.into()];

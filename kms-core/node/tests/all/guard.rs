@@ -219,7 +219,7 @@ async fn one_lying_endpoint_can_not_invent_a_request() {
     let (world, request) = asked(0).await;
     let liar = liar(world.anvil.url()).await;
     // From here on the liar gives the answer for this good request to every question.
-    allowed(guard(&world, &[liar.clone()]).check_request(CHAIN_ID, &request).await);
+    allowed(guard(&world, std::slice::from_ref(&liar)).check_request(CHAIN_ID, &request).await);
     let forged = Request { nonce: 99, ..request.clone() };
     let urls = [world.anvil.url(), liar.clone()];
     waits(guard(&world, &urls).check_request(CHAIN_ID, &forged).await, NotYetReason::BlockUnknown);
