@@ -184,9 +184,7 @@ contract GoldenTest is Test {
             bool input = keccak256(bytes(json.readString(_at(i, "kind")))) == keccak256("input");
             vm.expectPartialRevert(_proofError(json, i, input));
             if (input) {
-                inputs.verifyInput(
-                    IInputVerifier.ContextUserInputs(address(1), address(2)), _firstInput(proof), proof
-                );
+                inputs.verifyInput(IInputVerifier.ContextUserInputs(address(1), address(2)), _firstInput(proof), proof);
             } else {
                 verifier.verifyHashed(0, 0, proof);
             }

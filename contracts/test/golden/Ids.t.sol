@@ -53,12 +53,12 @@ contract IdsTest is Test {
         }
         if (kind == keccak256("input")) {
             uint8 index = uint8(_number("index"));
-            bytes memory preimage = abi.encodePacked(
-                "KMS-INPUT-1", _word("ciphertextHash"), _account("acl"), _number("chainId"), index
-            );
-            return abi.encode(
-                Handles.build(keccak256(preimage), index, uint64(_number("chainId")), uint8(_number("type")))
-            );
+            bytes memory preimage =
+                abi.encodePacked("KMS-INPUT-1", _word("ciphertextHash"), _account("acl"), _number("chainId"), index);
+            return
+                abi.encode(
+                    Handles.build(keccak256(preimage), index, uint64(_number("chainId")), uint8(_number("type")))
+                );
         }
         if (kind == keccak256("metadata")) {
             return abi.encodePacked(_number("chainId"), _account("acl"), _account("contract"), _account("user"));
