@@ -17,11 +17,23 @@ pub(crate) async fn a_lying_party_is_outvoted_and_named(cluster: &mut Cluster) -
         cluster.parties[1].push_args(&["--insecure-misbehave", behaviour]);
         cluster.parties[1].restart()?;
         cluster.heal().await?;
+        linked(cluster).await?;
         let outcome = one_answer(cluster, &mut probe, value, behaviour != "silent").await;
         cluster.parties[1].kill();
         cluster.parties[1].set_args(honest);
         cluster.heal().await?;
         outcome.map_err(|error| error.context(format!("with a party that does {behaviour}")))?;
+    }
+    Ok(())
+}
+
+/// Waits until party 1 has its link to party 2 again: until then party 2 would only be late, whatever it sends.
+async fn linked(cluster: &Cluster) -> Result<()> {
+    let clients = parties::operator(cluster)?;
+    let deadline = Instant::now() + PATIENCE;
+    while !clients.health(1).await?.peers.iter().any(|peer| peer.index == 2 && peer.connected) {
+        ensure!(Instant::now() < deadline, "party 1 does not reach party 2");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(())
 }
