@@ -1,6 +1,7 @@
 //! The golden files in `tests/golden`, which the Solidity tests read too. `KMS_UPDATE_GOLDEN=1` writes them anew; without
 //! it they must be what the code says.
 
+mod computed;
 mod formats;
 mod ids;
 mod statements;
