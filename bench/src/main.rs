@@ -1,5 +1,7 @@
 //! `./script/bench [area]`: measures, and writes `bench/report.json` and the table in `docs/performance.md`.
 
+#![deny(unsafe_code)]
+
 mod gas;
 mod mpc;
 #[cfg(feature = "processes")]
