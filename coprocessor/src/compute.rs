@@ -22,6 +22,10 @@ use crate::{
 /// Rows looked at in one go: the members of one input list are many rows but one job, so it is more than a list has.
 const WINDOW: usize = 288;
 
+/// Why an input can't be had. Which of the two it is, nobody knows: what is forgotten leaves nothing behind.
+const NO_INPUT: &str = "the input was not posted to this coprocessor, or so long before its use that it was forgotten; \
+                        posting the same list again brings it back";
+
 /// Evaluates operations.
 #[derive(Debug)]
 pub struct Compute {
@@ -123,7 +127,7 @@ impl Compute {
         if self.store.ciphertext(handle).await?.is_some() {
             return Ok(None);
         }
-        let unknown = || Some(Outcome::Missing("the input was not posted to this coprocessor".into()));
+        let unknown = || Some(Outcome::Missing(NO_INPUT.into()));
         let Some((chain_id, id)) = self.store.input_of(handle).await? else { return Ok(unknown()) };
         let (Some(stored), Some(chain)) = (self.store.input(chain_id, id).await?, self.chains.get(&chain_id)) else {
             return Ok(unknown());

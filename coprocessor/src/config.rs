@@ -9,7 +9,11 @@ use std::{
 use alloy::signers::local::PrivateKeySigner;
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    inputs::Waiting,
+    store::InputRoom,
+};
 
 /// Everything that one coprocessor needs to know.
 #[derive(Clone, Debug, Deserialize)]
@@ -80,8 +84,12 @@ pub struct InputsConfig {
     pub queue: usize,
     /// Requests that one address may have open; more get 429.
     pub per_client: usize,
-    /// Longest compact list in bytes; longer ones get 413. 2048 bits with production parameters take 24 KB.
-    pub max_ciphertext_bytes: usize,
+    /// Hours until an accepted input is forgotten that its chain did not use, counted once the chain is followed that far.
+    pub max_age_hours: u64,
+    /// Bytes on disk of accepted inputs that their chain has not used; more get 503.
+    pub max_bytes: u64,
+    /// The same for those of one address (IPv6: of one /64); more get 429. Behind a proxy everybody has the proxy's address.
+    pub max_client_bytes: u64,
 }
 
 /// How much is computed at once.
@@ -135,7 +143,23 @@ fn default_tick() -> u64 {
 
 impl Default for InputsConfig {
     fn default() -> Self {
-        Self { workers: 2, queue: 64, per_client: 32, max_ciphertext_bytes: 64 * 1024 }
+        Self {
+            workers: 2,
+            queue: 64,
+            per_client: 32,
+            max_age_hours: 7 * 24,
+            max_bytes: 4 << 30,
+            max_client_bytes: 256 << 20,
+        }
+    }
+}
+
+impl InputsConfig {
+    /// How long inputs wait, and how much room they have.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        let room = InputRoom { total: self.max_bytes, client: self.max_client_bytes };
+        Waiting { max_age: self.max_age_hours.saturating_mul(3_600), room }
     }
 }
 
@@ -209,7 +233,6 @@ impl Config {
             ("inputs.workers", self.inputs.workers),
             ("inputs.queue", self.inputs.queue),
             ("inputs.per_client", self.inputs.per_client),
-            ("inputs.max_ciphertext_bytes", self.inputs.max_ciphertext_bytes),
             ("compute.operations", self.compute.operations),
             ("compute.squashes", self.compute.squashes),
             ("commit.batch", self.commit.batch),
@@ -220,8 +243,13 @@ impl Config {
         if self.commit.batch > 256 {
             return refuse("commit.batch must not exceed 256");
         }
-        if self.inputs.max_ciphertext_bytes > 1 << 20 {
-            return refuse("inputs.max_ciphertext_bytes must not exceed 1 MiB");
+        // Ten years in hours: far enough, and its seconds fit any clock.
+        if !(1..=87_600).contains(&self.inputs.max_age_hours) {
+            return refuse("inputs.max_age_hours must be between 1 and 87600");
+        }
+        let largest = 2 * kms_fhe::inputs::MAX_BYTES as u64;
+        if self.inputs.max_client_bytes < largest || self.inputs.max_bytes < self.inputs.max_client_bytes {
+            return refuse("inputs.max_bytes must not be below max_client_bytes, which must not be below 256 KiB");
         }
         if self.commit.tick_ms == 0 || self.commit.max_fee_per_gas == 0 {
             return refuse("commit.tick_ms and commit.max_fee_per_gas must not be 0");
@@ -303,6 +331,8 @@ mod tests {
         assert!(refusal(&format!("{SMALL}\nkeystore = \"/tmp/k\"")).contains("signer"));
         assert!(refusal(&format!("{SMALL}\n[[chains]]\nchain_id = 31337\nrpc = [\"x\"]")).contains("twice"));
         assert!(refusal(&format!("{SMALL}\n[inputs]\nworkers = 0")).contains("inputs.workers"));
+        assert!(refusal(&format!("{SMALL}\n[inputs]\nmax_age_hours = 0")).contains("max_age_hours"));
+        assert!(refusal(&format!("{SMALL}\n[inputs]\nmax_bytes = 1000000")).contains("max_bytes"));
         assert!(refusal(&SMALL.replace("sqlite:///tmp/db", "postgres://x")).contains("sqlite"));
     }
 

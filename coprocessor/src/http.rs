@@ -13,7 +13,7 @@ use axum::{
 };
 use futures::StreamExt;
 use kms_chain::follower::FollowerStatus;
-use kms_fhe::InputError;
+use kms_fhe::{InputError, inputs::MAX_BYTES};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::io::ReaderStream;
@@ -33,7 +33,8 @@ use crate::{
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// A body must be there within this time, or its place goes to the next one.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-
+/// Longest body of a post: the longest list in hex and what stands around it.
+const MAX_BODY: usize = 2 * MAX_BYTES + 1024;
 /// Bytes of a body that is too long which are still read.
 const MAX_DRAINED: usize = 8 << 20;
 
@@ -44,8 +45,6 @@ pub struct Api {
     pub inputs: Inputs,
     /// Lets them in.
     pub admission: Arc<Admission>,
-    /// Longest ciphertext in bytes.
-    pub max_ciphertext_bytes: usize,
     /// The public key bundle.
     pub bundle: Bundle,
     /// Ciphertext objects.
@@ -92,6 +91,11 @@ impl Failure {
     fn later(status: StatusCode, label: &'static str, message: &str) -> Self {
         Self { retry_after: Some(2), ..Self::new(status, label, message) }
     }
+
+    /// Room comes back as the chain uses inputs or their time ends: no matter of seconds.
+    fn no_room(status: StatusCode, label: &'static str, message: String) -> Self {
+        Self { retry_after: Some(60), ..Self::new(status, label, message) }
+    }
 }
 
 impl From<Error> for Failure {
@@ -108,6 +112,8 @@ impl From<Refused> for Failure {
             Refused::Internal(error) => error.into(),
             Refused::Fault(InputError::Eval(error)) => Error::Ciphertext(error.to_string()).into(),
             Refused::UnknownChain(_) => Self::new(StatusCode::BAD_REQUEST, "unknown_chain", message),
+            Refused::NoRoom => Self::no_room(StatusCode::SERVICE_UNAVAILABLE, "storage_full", message),
+            Refused::NoRoomForClient => Self::no_room(StatusCode::TOO_MANY_REQUESTS, "too_many_bytes", message),
             Refused::Fault(fault) => Self::new(StatusCode::BAD_REQUEST, fault_label(&fault), message),
         }
     }
@@ -170,14 +176,14 @@ async fn accept_input(api: &Api, client: SocketAddr, request: Request) -> Result
         }
         Refusal::Full => Failure::later(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many inputs are waiting"),
     })?;
-    let body = read_body(request, 2 * api.max_ciphertext_bytes + 1024).await?;
-    let post = parse_input(&body, api.max_ciphertext_bytes)?;
+    let body = read_body(request, MAX_BODY).await?;
+    let post = parse_input(&body)?;
     drop(body);
     if let Some(receipt) = api.inputs.known(&post).await? {
         return Ok(receipt);
     }
     let worker = place.worker().await;
-    let receipt = api.inputs.accept(post).await?;
+    let receipt = api.inputs.accept(post, client.ip()).await?;
     drop(worker);
     Ok(receipt)
 }
@@ -206,10 +212,10 @@ async fn read_body(request: Request, limit: usize) -> Result<Vec<u8>, Failure> {
         .map_err(|_| Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time"))?
 }
 
-fn parse_input(body: &[u8], limit: usize) -> Result<Post, Failure> {
+fn parse_input(body: &[u8]) -> Result<Post, Failure> {
     let body: InputBody<'_> = serde_json::from_slice(body).map_err(|error| Failure::malformed(error.to_string()))?;
     let digits = body.ciphertext.strip_prefix("0x").unwrap_or(body.ciphertext);
-    if digits.len() > 2 * limit {
+    if digits.len() > 2 * MAX_BYTES {
         return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the ciphertext is too large"));
     }
     let ciphertext = hex::decode(digits).map_err(|error| Failure::malformed(format!("ciphertext: {error}")))?;

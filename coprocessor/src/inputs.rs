@@ -3,7 +3,7 @@
 //! The statement says that the proof holds for this user, contract and chain, and that this coprocessor has the list: it is
 //! on disk before it is signed. The signature is deterministic, so posting the same list again gives the same answer.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::{Address, B256, keccak256};
@@ -13,12 +13,15 @@ use kms_chain::{
     proof::InputProof,
 };
 use kms_fhe::{InputError, inputs::MAX_VALUES};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    commit::now,
     error::{Error, Result},
     fhe::{Engine, input_metadata},
+    metrics::Metrics,
     signals::Signals,
-    store::{Input, Store, StoredInput},
+    store::{Admitted, Input, InputRoom, Store, StoredInput},
 };
 
 /// What one chain's inputs are bound to.
@@ -58,12 +61,27 @@ pub enum Refused {
     /// The chain is not served here.
     #[error("chain {0} is not served by this coprocessor")]
     UnknownChain(u64),
+    /// Inputs that wait for the chain leave no room.
+    #[error("the inputs that wait for their chain leave no room for more")]
+    NoRoom,
+    /// Inputs of this client that wait for the chain leave no room.
+    #[error("your inputs that wait for their chain leave no room for more")]
+    NoRoomForClient,
     /// The list or its proof is not right.
     #[error(transparent)]
     Fault(#[from] InputError),
     /// Our own fault.
     #[error(transparent)]
     Internal(#[from] Error),
+}
+
+/// How long inputs wait for the chain, and how much room they have meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// Seconds until an input is forgotten that the chain did not use.
+    pub max_age: u64,
+    /// Room of all that wait.
+    pub room: InputRoom,
 }
 
 /// Checks and signs inputs.
@@ -73,6 +91,7 @@ pub struct Inputs {
     engine: Arc<Engine>,
     signer: PrivateKeySigner,
     signals: Arc<Signals>,
+    waiting: Waiting,
 }
 
 impl std::fmt::Debug for Inputs {
@@ -90,23 +109,29 @@ impl Inputs {
         engine: Arc<Engine>,
         signer: PrivateKeySigner,
         signals: Arc<Signals>,
+        waiting: Waiting,
     ) -> Self {
-        Self { chains, store, engine, signer, signals }
+        Self { chains, store, engine, signer, signals, waiting }
     }
 
     fn chain(&self, chain_id: u64) -> Result<&InputChain, Refused> {
         self.chains.get(&chain_id).ok_or(Refused::UnknownChain(chain_id))
     }
 
-    /// The answer to a list that was accepted before; costs no proof.
+    /// The answer to a list that was accepted before; costs no proof. One that has waited for half of its time has all of it
+    /// before it again.
     ///
     /// # Errors
     /// When the chain is not served, or the database fails.
     pub async fn known(&self, post: &Post) -> Result<Option<Receipt>, Refused> {
         let chain = self.chain(post.chain_id)?;
-        let Some(stored) = self.store.input(post.chain_id, keccak256(&post.ciphertext)).await? else {
+        let id = keccak256(&post.ciphertext);
+        if self.store.input(post.chain_id, id).await?.is_none() {
             return Ok(None);
-        };
+        }
+        let now = now();
+        self.store.renew_input(post.chain_id, id, now.saturating_sub(self.waiting.max_age / 2), now).await?;
+        let Some(stored) = self.store.input(post.chain_id, id).await? else { return Ok(None) };
         let same = stored.input.contract == post.contract && stored.input.user == post.user;
         Ok(if same { Some(self.sign(chain, &stored)?) } else { None })
     }
@@ -114,9 +139,11 @@ impl Inputs {
     /// Checks the proof, stores the list, and signs. Takes a core for up to half a second.
     ///
     /// # Errors
-    /// When the chain is not served, the list is not right, or the database fails.
-    pub async fn accept(&self, post: Post) -> Result<Receipt, Refused> {
+    /// When the chain is not served, there is no room, the list is not right, or the database fails.
+    pub async fn accept(&self, post: Post, client: IpAddr) -> Result<Receipt, Refused> {
         let chain = self.chain(post.chain_id)?;
+        let client = bucket(client);
+        room(self.store.input_room(&client, post.ciphertext.len() as u64, &self.waiting.room).await?)?;
         let metadata = input_metadata(post.chain_id, chain.access_control, post.contract, post.user);
         let engine = self.engine.clone();
         let (ciphertext, checked) = tokio::task::spawn_blocking(move || {
@@ -137,7 +164,7 @@ impl Inputs {
             .collect();
         let input = Input { id, chain_id: post.chain_id, contract: post.contract, user: post.user, ciphertext };
         let stored = StoredInput { input, handles };
-        self.store.insert_input(&stored, crate::commit::now()).await?;
+        room(self.store.insert_input(&stored, &client, &self.waiting.room, now()).await?)?;
         self.signals.compute.notify_one();
         Ok(self.sign(chain, &stored)?)
     }
@@ -152,5 +179,77 @@ impl Inputs {
                 .encode()
                 .map_err(|_| Error::Corrupt { column: "handle" })?;
         Ok(Receipt { handles, proof: proof.to_vec() })
+    }
+}
+
+fn room(admitted: Admitted) -> Result<(), Refused> {
+    match admitted {
+        Admitted::Stored => Ok(()),
+        Admitted::NoRoom => Err(Refused::NoRoom),
+        Admitted::NoRoomForClient => Err(Refused::NoRoomForClient),
+    }
+}
+
+/// Who counts as one client: an IPv4 address, or a /64 of IPv6, of which one customer has all addresses.
+fn bucket(client: IpAddr) -> Vec<u8> {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().into_iter().take(8).collect(),
+    }
+}
+
+/// Inputs deleted in one transaction.
+const PRUNE_STEP: usize = 64;
+/// Between two looks for inputs whose time is over.
+const PRUNE_TICK: Duration = Duration::from_secs(60);
+
+/// Forgets inputs that `chains` never used, `max_age` seconds after they were accepted, until `cancel`.
+pub async fn prune(store: Store, chains: Vec<u64>, max_age: u64, metrics: Arc<Metrics>, cancel: CancellationToken) {
+    loop {
+        for chain_id in &chains {
+            let pruned = prune_chain(&store, *chain_id, max_age, &metrics, &cancel).await;
+            if let Err(error) = pruned {
+                tracing::error!(chain_id, %error, "inputs whose time is over can't be deleted");
+            }
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(PRUNE_TICK) => {}
+        }
+    }
+}
+
+async fn prune_chain(
+    store: &Store,
+    chain_id: u64,
+    max_age: u64,
+    metrics: &Metrics,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    while !cancel.is_cancelled() {
+        // Step by step: posts and events come in between.
+        let pruned = store.prune_inputs(chain_id, max_age, now(), PRUNE_STEP).await?;
+        metrics.inputs_pruned.inc_by(pruned as u64);
+        if pruned > 0 {
+            tracing::info!(chain_id, pruned, "inputs that the chain never used are forgotten");
+        }
+        if pruned < PRUNE_STEP {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_customer_is_one_client() {
+        let bucket = |text: &str| bucket(text.parse().unwrap());
+        assert_eq!(bucket("2001:db8:1:2::1"), bucket("2001:db8:1:2:ffff::7"));
+        assert_ne!(bucket("2001:db8:1:2::1"), bucket("2001:db8:1:3::1"));
+        assert_eq!(bucket("::ffff:10.0.0.1"), bucket("10.0.0.1"));
+        assert_ne!(bucket("10.0.0.1"), bucket("10.0.0.2"));
     }
 }

@@ -1,7 +1,8 @@
 //! Prometheus metrics.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::{error::Result, store::Store};
@@ -14,6 +15,8 @@ pub struct Metrics {
     pub inputs: IntCounterVec,
     /// Seconds to check one proof, waiting included.
     pub input_seconds: Histogram,
+    /// Inputs forgotten because the chain never used them.
+    pub inputs_pruned: IntCounter,
     /// Operations settled, by kind and outcome.
     pub operations: IntCounterVec,
     /// Seconds to compute one operation.
@@ -27,6 +30,8 @@ pub struct Metrics {
     /// Blocks taken back by reorgs, per chain.
     pub orphaned_blocks: IntCounterVec,
     operations_by_state: IntGaugeVec,
+    inputs_waiting: IntGauge,
+    inputs_waiting_bytes: IntGauge,
     wanted_open: IntGauge,
     commitments_contradicted: IntGauge,
     logs_quarantined: IntGauge,
@@ -66,7 +71,16 @@ impl Metrics {
         let operation_seconds =
             HistogramVec::new(seconds("operation_seconds", "Time to compute one operation"), &["kind"])?;
         registry.register(Box::new(operation_seconds.clone()))?;
+        let inputs_pruned =
+            IntCounter::new("inputs_pruned_total", "Inputs forgotten because the chain never used them")?;
+        registry.register(Box::new(inputs_pruned.clone()))?;
         Ok(Self {
+            inputs_pruned,
+            inputs_waiting: gauge("inputs_waiting", "Accepted inputs that the chain has not used")?,
+            inputs_waiting_bytes: gauge(
+                "inputs_waiting_bytes",
+                "Bytes of accepted inputs that the chain has not used",
+            )?,
             inputs: counter("inputs_total", "Posted inputs by outcome", &["outcome"])?,
             input_seconds: histogram("input_seconds", "Time to check one proof, waiting included")?,
             operations: counter("operations_total", "Operations settled", &["kind", "outcome"])?,
@@ -103,6 +117,9 @@ impl Metrics {
         }
         let (waiting, contradicted) = store.commitment_counts().await?;
         self.wanted_open.set(waiting);
+        let (inputs, bytes) = store.waiting_inputs().await?;
+        self.inputs_waiting.set(inputs);
+        self.inputs_waiting_bytes.set(bytes);
         self.commitments_contradicted.set(contradicted);
         self.logs_quarantined.set(store.quarantined().await?);
         let mut text = Vec::new();

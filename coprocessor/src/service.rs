@@ -25,7 +25,7 @@ use crate::{
     error::{Error, Result},
     fhe::Engine,
     http::{self, Api},
-    inputs::{InputChain, Inputs},
+    inputs::{self, InputChain, Inputs},
     keys::Bundle,
     ledger::RpcLedger,
     metrics::Metrics,
@@ -179,10 +179,16 @@ impl Service {
             "squash"
         });
 
+        let waiting = config.inputs.waiting();
+        let (db, chains) = (store.clone(), input_chains.keys().copied().collect());
+        let (metrics_of_inputs, stop) = (metrics.clone(), cancel.clone());
+        tasks.spawn(async move {
+            inputs::prune(db, chains, waiting.max_age, metrics_of_inputs, stop).await;
+            "prune"
+        });
         let api = Api {
-            inputs: Inputs::new(input_chains, store.clone(), engine, signer, signals),
+            inputs: Inputs::new(input_chains, store.clone(), engine, signer, signals, waiting),
             admission: Admission::new(config.inputs.workers, config.inputs.queue, config.inputs.per_client),
-            max_ciphertext_bytes: config.inputs.max_ciphertext_bytes,
             bundle,
             objects,
             store: store.clone(),

@@ -54,7 +54,7 @@ impl Store {
         latest: BlockRef,
         finalized: u64,
     ) -> Result<()> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         for block in orphaned {
             drop_block(&mut tx, chain_id, block).await?;
         }
@@ -87,7 +87,7 @@ impl Store {
         .bind(int(finalized))
         .execute(&mut *tx)
         .await?;
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(())
     }
 
@@ -117,7 +117,14 @@ async fn put_block(tx: &mut SqliteConnection, chain_id: u64, block: &BlockRef) -
 
 /// Takes back everything that one block said. Commitments stay: what was signed once is never signed otherwise.
 async fn drop_block(tx: &mut SqliteConnection, chain_id: u64, block: &BlockRef) -> Result<()> {
-    const STATEMENTS: [&str; 6] = [
+    const STATEMENTS: [&str; 7] = [
+        // An input of which no operation is left waits for the chain again.
+        "UPDATE inputs SET used = 0 WHERE chain_id = $1 AND used = 1 AND id IN \
+         (SELECT h.input_id FROM operations AS o JOIN input_handles AS h ON h.handle = o.handle \
+          WHERE o.chain_id = $1 AND o.block_number = $2 AND o.block_hash = $3 AND o.kind = 'input') \
+         AND NOT EXISTS (SELECT 1 FROM input_handles AS h JOIN operations AS o ON o.handle = h.handle \
+          WHERE h.chain_id = inputs.chain_id AND h.input_id = inputs.id \
+          AND (o.block_number != $2 OR o.block_hash != $3))",
         "DELETE FROM ciphertexts WHERE handle IN \
          (SELECT handle FROM operations WHERE chain_id = $1 AND block_number = $2 AND block_hash = $3)",
         "DELETE FROM operations WHERE chain_id = $1 AND block_number = $2 AND block_hash = $3",

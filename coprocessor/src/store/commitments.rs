@@ -67,7 +67,7 @@ impl Store {
     /// # Errors
     /// Of the database.
     pub async fn insert_commitment(&self, commitment: &Commitment) -> Result<()> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         sqlx::query(
             "INSERT INTO commitments (handle, chain_id, key_id, digest) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (handle) DO NOTHING",
@@ -82,7 +82,7 @@ impl Store {
             .bind(commitment.handle.as_slice())
             .execute(&mut *tx)
             .await?;
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(())
     }
 
@@ -119,12 +119,13 @@ impl Store {
     /// # Errors
     /// Of the database.
     pub async fn refuse_commitment(&self, handle: B256, reason: &str) -> Result<()> {
+        let mut tx = self.begin().await?;
         sqlx::query("UPDATE submissions SET refused = $1 WHERE handle = $2")
             .bind(reason)
             .bind(handle.as_slice())
-            .execute(&self.writer)
+            .execute(&mut *tx)
             .await?;
-        Ok(())
+        self.commit(tx).await
     }
 
     /// Puts off the submission of `handles` until `not_before` and counts the attempt.
@@ -132,7 +133,7 @@ impl Store {
     /// # Errors
     /// Of the database.
     pub async fn postpone_commitments(&self, handles: &[B256], not_before: u64) -> Result<()> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         for handle in handles {
             sqlx::query("UPDATE submissions SET attempts = attempts + 1, not_before = $1 WHERE handle = $2")
                 .bind(int(not_before))
@@ -140,7 +141,7 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
         }
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use std::{str::FromStr, time::Duration};
 
 use alloy_primitives::{Address, B256, U256};
 use sqlx::{
-    Row, SqlSafeStr, SqlitePool,
+    Row, SqlSafeStr, Sqlite, SqlitePool, Transaction,
     migrate::{Migration, MigrationType, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
@@ -22,7 +22,7 @@ mod tests;
 pub use self::{
     chain::QuarantinedLog,
     commitments::{Commitment, HandleStatus, Progress},
-    inputs::{Input, StoredInput},
+    inputs::{Admitted, Input, InputRoom, StoredInput},
     operations::{Outcome, PendingOperation},
     outbox::{Attempt, OutboxEntry, OutboxState},
 };
@@ -35,6 +35,14 @@ pub struct Store {
     writer: SqlitePool,
     reader: SqlitePool,
 }
+
+/// One write to the database.
+type Write = Transaction<'static, Sqlite>;
+
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "start", include_str!("../../migrations/0001_start.sql")),
+    (2, "inputs", include_str!("../../migrations/0002_inputs.sql")),
+];
 
 impl Store {
     /// Opens the database at `address` (`sqlite:///path`), creates it when absent and brings it to the present shape.
@@ -49,17 +57,23 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(30));
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-        Migrator::with_migrations(vec![Migration::new(
-            1,
-            "start".into(),
-            MigrationType::Simple,
-            include_str!("../../migrations/0001_start.sql").into_sql_str(),
-            false,
-        )])
-        .run(&writer)
-        .await?;
+        let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
+            Migration::new(*version, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
+        });
+        Migrator::with_migrations(migrations.collect()).run(&writer).await?;
         let reader = SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
         Ok(Self { writer, reader })
+    }
+
+    /// Begins a write; dropped without [`Store::commit`], it never happened.
+    async fn begin(&self) -> Result<Write> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Makes a write last: on disk when this returns.
+    async fn commit(&self, write: Write) -> Result<()> {
+        write.commit().await?;
+        Ok(())
     }
 
     /// Whether the database answers.

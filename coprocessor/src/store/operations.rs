@@ -3,7 +3,7 @@
 use alloy_primitives::{B256, U256};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{Store, get_b256, get_optional_b256, get_optional_u256, int};
+use super::{Store, get_b256, get_optional_b256, get_optional_u256, inputs::mark_used, int};
 use crate::{
     error::{Error, Result},
     event::{Kind, Operation},
@@ -80,7 +80,7 @@ impl Store {
     /// # Errors
     /// Of the database.
     pub async fn settle(&self, pending: &PendingOperation, outcome: &Outcome) -> Result<bool> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         let (state, failure) = match outcome {
             Outcome::Computed(_) => ("computed", None),
             Outcome::Missing(reason) => ("missing", Some(reason.as_str())),
@@ -99,7 +99,7 @@ impl Store {
         {
             put_ciphertext(&mut tx, pending.operation.result, bytes).await?;
         }
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(changed == 1)
     }
 
@@ -108,11 +108,11 @@ impl Store {
     /// # Errors
     /// Of the database.
     pub async fn store_expansion(&self, members: &[(B256, Vec<u8>)]) -> Result<()> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         for (handle, bytes) in members {
             put_ciphertext(&mut tx, *handle, bytes).await?;
         }
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(())
     }
 
@@ -121,14 +121,16 @@ impl Store {
     /// # Errors
     /// Of the database.
     pub async fn settle_expanded(&self, pending: &PendingOperation) -> Result<bool> {
+        let mut tx = self.begin().await?;
         let changed = sqlx::query(
             "UPDATE operations SET state = 'computed', failure = NULL WHERE seq = $1 AND state = 'pending' \
              AND EXISTS (SELECT 1 FROM ciphertexts AS c WHERE c.handle = operations.handle)",
         )
         .bind(pending.seq)
-        .execute(&self.writer)
+        .execute(&mut *tx)
         .await?
         .rows_affected();
+        self.commit(tx).await?;
         Ok(changed == 1)
     }
 
@@ -164,8 +166,11 @@ pub(super) async fn insert_operation(
     .bind(operand(1))
     .bind(operand(2))
     .bind(operation.plain.map(|plain: U256| plain.to_be_bytes::<32>().to_vec()))
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    if operation.kind == Kind::Input {
+        mark_used(tx, operation.result).await?;
+    }
     Ok(())
 }
 

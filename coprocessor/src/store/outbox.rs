@@ -89,7 +89,7 @@ impl Store {
     /// # Errors
     /// Of the database.
     pub async fn insert_transaction(&self, entry: &OutboxEntry, handles: &[B256]) -> Result<i64> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         let id: i64 = sqlx::query_scalar(
             "INSERT INTO outbox (chain_id, sender, nonce, destination, calldata, gas_limit, state) \
              VALUES ($1, $2, $3, $4, $5, $6, 'open') RETURNING id",
@@ -112,7 +112,7 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
         }
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(id)
     }
 
@@ -121,9 +121,9 @@ impl Store {
     /// # Errors
     /// Of the database.
     pub async fn insert_attempt(&self, outbox_id: i64, attempt: &Attempt) -> Result<()> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         put_attempt(&mut tx, outbox_id, attempt).await?;
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(())
     }
 
@@ -166,7 +166,7 @@ impl Store {
         block: Option<(u64, B256)>,
         not_before: u64,
     ) -> Result<()> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         sqlx::query("UPDATE outbox SET state = $1, block_number = $2, block_hash = $3 WHERE id = $4")
             .bind(state.name())
             .bind(block.map(|(number, _)| int(number)))
@@ -181,7 +181,7 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
         }
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use super::*;
 use crate::event::{Event, Kind, Operation};
 
 const CHAIN: u64 = 31337;
+const ROOM: InputRoom = InputRoom { total: 1 << 20, client: 1 << 20 };
 
 fn word(byte: u8) -> B256 {
     B256::repeat_byte(byte)
@@ -131,7 +132,7 @@ async fn an_input_that_comes_late_revives_what_missed_it() {
     assert_eq!(bench.progress(6).await, Progress::Failed);
     assert!(bench.ready().await.is_empty());
 
-    bench.store.insert_input(&input(50, &[5, 7]), 0).await.unwrap();
+    bench.store.insert_input(&input(50, &[5, 7]), b"me", &ROOM, 0).await.unwrap();
     assert_eq!(bench.ready().await, [word(5)]);
     assert_eq!(bench.progress(7).await, Progress::Pending);
     assert_eq!(bench.store.input_of(word(7)).await.unwrap(), Some((CHAIN, word(50))));
@@ -145,8 +146,8 @@ async fn an_input_that_comes_late_revives_what_missed_it() {
 #[tokio::test]
 async fn the_same_input_is_stored_once() {
     let bench = Bench::new().await;
-    bench.store.insert_input(&input(50, &[5, 7]), 1).await.unwrap();
-    bench.store.insert_input(&input(50, &[5, 7]), 2).await.unwrap();
+    bench.store.insert_input(&input(50, &[5, 7]), b"me", &ROOM, 1).await.unwrap();
+    bench.store.insert_input(&input(50, &[5, 7]), b"me", &ROOM, 2).await.unwrap();
     assert_eq!(bench.store.input(CHAIN, word(50)).await.unwrap(), Some(input(50, &[5, 7])));
     assert_eq!(bench.store.input(CHAIN + 1, word(50)).await.unwrap(), None);
 }
@@ -257,4 +258,70 @@ async fn unreadable_logs_are_kept_aside() {
     let new = block(1, 1);
     bench.store.apply(CHAIN, &[at], &[(new, vec![], vec![])], new, 0).await.unwrap();
     assert_eq!(bench.store.quarantined().await.unwrap(), 0);
+}
+
+/// Bytes of [`input`] with two handles.
+const SMALL: u64 = 10 + 2 * 160;
+
+#[tokio::test]
+async fn inputs_that_wait_have_limited_room_and_those_in_use_take_none_of_it() {
+    let bench = Bench::new().await;
+    let room = InputRoom { total: 3 * SMALL, client: 2 * SMALL };
+    let insert = async |id: u8, client: &[u8]| {
+        bench.store.insert_input(&input(id, &[id, id + 1]), client, &room, 0).await.unwrap()
+    };
+    assert_eq!(insert(10, b"one").await, Admitted::Stored);
+    assert_eq!(insert(20, b"one").await, Admitted::Stored);
+    assert_eq!(insert(30, b"one").await, Admitted::NoRoomForClient);
+    assert_eq!(insert(30, b"two").await, Admitted::Stored);
+    assert_eq!(insert(40, b"three").await, Admitted::NoRoom);
+    assert_eq!(bench.store.input_room(b"three", 1, &room).await.unwrap(), Admitted::NoRoom);
+    assert_eq!(bench.store.input(CHAIN, word(40)).await.unwrap(), None);
+    assert_eq!(bench.store.waiting_inputs().await.unwrap(), (3, 3 * SMALL as i64));
+
+    // The chain uses one member of the first list: the list has its place for good, and somebody else its room.
+    bench.say(block(1, 0), vec![input_event(11)]).await;
+    assert_eq!(bench.store.waiting_inputs().await.unwrap().0, 2);
+    assert_eq!(insert(40, b"one").await, Admitted::Stored);
+    // One that comes after its use never waits.
+    bench.say(block(2, 0), vec![input_event(51)]).await;
+    assert_eq!(bench.store.insert_input(&input(50, &[50, 51]), b"x", &ROOM, 0).await.unwrap(), Admitted::Stored);
+    assert_eq!(bench.store.waiting_inputs().await.unwrap().0, 3);
+    // A reorg gives it back its place among those that wait.
+    let new = block(2, 1);
+    bench.store.apply(CHAIN, &[block(2, 0)], &[(new, vec![], vec![])], new, 0).await.unwrap();
+    assert_eq!(bench.store.waiting_inputs().await.unwrap().0, 4);
+}
+
+#[tokio::test]
+async fn an_input_is_forgotten_when_the_chain_did_not_use_it_in_its_time() {
+    let bench = Bench::new().await;
+    for id in [10, 20, 30] {
+        bench.store.insert_input(&input(id, &[id, id + 1]), b"me", &ROOM, u64::from(id)).await.unwrap();
+    }
+    bench.store.store_expansion(&[(word(20), vec![20]), (word(21), vec![21])]).await.unwrap();
+    let prune = async |now, limit| bench.store.prune_inputs(CHAIN, 100, now, limit).await.unwrap();
+    assert_eq!(prune(1_000, 9).await, 0, "a chain that was never looked at may have used them");
+    bench.say(block(115, 0), vec![input_event(10)]).await;
+    assert_eq!(prune(1_000, 9).await, 0, "followed as far as it is, the time of the others is not over");
+    let at = block(1_000, 0);
+    bench.store.apply(CHAIN, &[], &[(at, vec![], vec![])], at, 1_000).await.unwrap();
+    assert_eq!(prune(121, 9).await, 1, "by our own clock only one is old enough");
+    assert_eq!(bench.store.input(CHAIN, word(20)).await.unwrap(), None);
+    assert_eq!(bench.store.ciphertext(word(21)).await.unwrap(), None, "nothing of it is left");
+    bench.store.renew_input(CHAIN, word(30), 31, 500).await.unwrap();
+    assert_eq!(prune(599, 9).await, 0, "whoever posts again waits anew");
+    bench.store.insert_input(&input(40, &[40, 41]), b"me", &ROOM, 40).await.unwrap();
+    assert_eq!((prune(900, 1).await, prune(900, 1).await, prune(900, 1).await), (1, 1, 0), "step by step");
+    assert!(bench.store.input(CHAIN, word(10)).await.unwrap().is_some(), "what is used stays");
+
+    // Used too late: it fails with a reason, until it is posted again.
+    bench.say(block(1_001, 0), vec![input_event(20)]).await;
+    let pending = bench.pending(20).await;
+    bench.store.settle(&pending, &Outcome::Missing("forgotten".into())).await.unwrap();
+    let status = bench.store.handle_status(word(20)).await.unwrap();
+    assert_eq!((status.progress, status.failure.as_deref()), (Progress::Failed, Some("forgotten")));
+    bench.store.insert_input(&input(20, &[20, 21]), b"me", &ROOM, 1_001).await.unwrap();
+    assert!(bench.ready().await.contains(&word(20)));
+    assert_eq!(bench.store.waiting_inputs().await.unwrap().0, 0);
 }

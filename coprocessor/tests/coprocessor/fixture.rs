@@ -145,9 +145,8 @@ impl Bench {
         tokio::spawn(async move { crew::drive(Arc::new(squash), 2, &wake.squash, stop).await });
 
         let api = Api {
-            inputs: Inputs::new(chains, store.clone(), engine, signer(), signals.clone()),
+            inputs: Inputs::new(chains, store.clone(), engine, signer(), signals.clone(), limits.waiting()),
             admission: Admission::new(limits.workers, limits.queue, limits.per_client),
-            max_ciphertext_bytes: limits.max_ciphertext_bytes,
             bundle: Bundle::open(key().folder()).unwrap(),
             objects: objects.clone(),
             store: store.clone(),

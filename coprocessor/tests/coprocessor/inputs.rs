@@ -104,7 +104,9 @@ async fn malformed_and_oversized_bodies_are_refused_in_words() {
         let (status, answer) = post_raw(&url, body(ciphertext)).await;
         assert_eq!((status, label(&answer)), (400, "malformed_request"), "{ciphertext}");
     }
-    let limit = InputsConfig::default().max_ciphertext_bytes;
+    let limit = kms_fhe::inputs::MAX_BYTES;
+    let (status, answer) = post(&url, &to, &vec![0; limit]).await;
+    assert_eq!((status, label(&answer)), (400, "malformed_ciphertext"), "the longest that is read");
     for size in [limit + 1, limit + 10_000, 1 << 20] {
         let (status, answer) = post(&url, &to, &vec![0; size]).await;
         assert_eq!((status, label(&answer)), (413, "too_large"), "{size} bytes");
@@ -135,6 +137,26 @@ async fn whoever_finds_no_place_is_told_to_come_back() {
     assert_eq!(slow.await.unwrap().unwrap().status().as_u16(), 400);
     let (status, answer) = post(&url, &to, &key().encrypt(&TWO, &to)).await;
     assert_eq!(status, 200, "{answer}");
+}
+
+#[tokio::test]
+async fn inputs_that_wait_for_their_chain_leave_no_room_for_more() {
+    let to = Recipient::default();
+    let (first, second) = (key().encrypt(&TWO, &to), key().encrypt(&TWO, &to));
+    // Room for one list; the bounds of a real configuration are never as tight.
+    let limits = InputsConfig { max_bytes: 1 << 20, max_client_bytes: first.len() as u64 + 500, ..Default::default() };
+    let bench = Bench::start_with(limits.clone()).await;
+    let url = bench.url("/v1/inputs");
+    assert_eq!(post(&url, &to, &first).await.0, 200);
+    let (status, answer) = post(&url, &to, &second).await;
+    assert_eq!((status, label(&answer)), (429, "too_many_bytes"), "{answer}");
+    assert_eq!(post(&url, &to, &first).await.0, 200, "what is stored takes no more room");
+
+    let bench = Bench::start_with(InputsConfig { max_bytes: limits.max_client_bytes, ..limits }).await;
+    let url = bench.url("/v1/inputs");
+    assert_eq!(post(&url, &to, &first).await.0, 200);
+    let (status, answer) = post(&url, &to, &second).await;
+    assert_eq!((status, label(&answer)), (503, "storage_full"), "{answer}");
 }
 
 #[tokio::test]
