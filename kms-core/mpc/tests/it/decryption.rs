@@ -3,9 +3,9 @@ use std::time::Duration;
 use kms_encoding::{DecodeError, FheType, Plaintext, SecretKeyKind, Word};
 use kms_mpc::malicious::Behaviour;
 use kms_mpc::sim::Profile;
-use kms_mpc::{DecryptError, Evidence, Outcome, PartyId, PartySet, Refusal};
+use kms_mpc::{DecryptError, Outcome, PartyId, PartySet, Refusal};
 use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
 use crate::setting::{Answer, Setting};
@@ -42,39 +42,6 @@ fn split(n: usize, t: usize, rng: &mut ChaCha20Rng) -> (PartySet, PartySet) {
     (order[..t].iter().copied().collect(), order[t..].iter().copied().collect())
 }
 
-/// Runs `behaviour` by t random parties and checks every honest party's values and culprits.
-fn against(
-    behaviour: impl Fn(PartySet, PartySet, &mut ChaCha20Rng) -> Behaviour,
-    culprits_at: impl Fn(PartyId, PartySet, &Behaviour) -> PartySet,
-) -> Vec<Outcome> {
-    let mut outcomes = Vec::new();
-    for (n, t) in COMMITTEES {
-        for (round, profile) in [Profile::default(), Profile::rough(), Profile::default()].into_iter().enumerate() {
-            let seed = Seed(1000 * n as u64 + round as u64);
-            let mut rng = ChaCha20Rng::seed_from_u64(seed.0);
-            let (liars, honest) = split(n, t, &mut rng);
-            let behaviour = behaviour(liars, honest, &mut rng);
-            let behaviours: Vec<_> = liars.iter().map(|p| (p, behaviour)).collect();
-            let mut setting = Setting::new(n, t, seed.0);
-            let (first, _) = setting.job(&TYPES);
-            let (second, values) = setting.job(&TYPES);
-            let answers = setting.run(&[&first, &second], seed.0, profile, &behaviours, PartySet::EMPTY, LONG);
-            for (p, answer) in answers.iter().filter(|(p, _)| honest.contains(*p)) {
-                let outcome = expect(answer, &values);
-                assert_eq!(outcome.culprits(), culprits_at(*p, liars, &behaviour), "culprits at party {p}");
-                let silent = if behaviour == Behaviour::Silent { liars } else { PartySet::EMPTY };
-                assert_eq!((outcome.late, outcome.arrived), (silent, PartySet::all(n).without(silent)));
-                outcomes.push(outcome);
-            }
-        }
-    }
-    outcomes
-}
-
-fn all_liars(_: PartyId, liars: PartySet, _: &Behaviour) -> PartySet {
-    liars
-}
-
 #[test]
 fn honest_committees_decrypt_every_type() {
     for (n, t) in COMMITTEES {
@@ -98,85 +65,6 @@ fn a_committee_over_the_ring_of_degree_5_decrypts() {
     for (p, answer) in setting.run(&[&items], 5, Profile::default(), &liar, PartySet::EMPTY, LONG) {
         if p != party(16) {
             assert_eq!(expect(&answer, &values).culprits().iter().collect::<Vec<_>>(), [party(16)]);
-        }
-    }
-}
-
-#[test]
-fn silent_parties_are_late_and_not_wrong() {
-    against(|_, _, _| Behaviour::Silent, |_, _, _| PartySet::EMPTY);
-}
-
-#[test]
-fn wrong_shares_change_nothing_and_name_their_senders() {
-    for outcome in against(|_, _, _| Behaviour::WrongShare, all_liars) {
-        assert!(outcome.wrong.iter().all(|f| matches!(f.evidence, Evidence::WrongShare { element: 0, .. })));
-    }
-}
-
-#[test]
-fn one_wrong_bit_in_one_value_is_found() {
-    for outcome in against(|_, _, _| Behaviour::WrongBit, all_liars) {
-        assert!(outcome.wrong.iter().all(|f| matches!(f.evidence, Evidence::WrongShare { element: 1.., .. })));
-    }
-}
-
-#[test]
-fn colluders_on_a_codeword_of_minimum_weight_are_found() {
-    against(
-        |liars, honest, rng| Behaviour::Codeword {
-            zeros: honest.iter().take(liars.len()).collect(),
-            shift: rng.random_range(0..128),
-        },
-        all_liars,
-    );
-}
-
-#[test]
-fn two_faced_parties_are_named_by_those_they_lied_to() {
-    against(
-        |_, honest, _| Behaviour::TwoFaced { right: honest.iter().step_by(2).collect() },
-        |p, liars, behaviour| match behaviour {
-            Behaviour::TwoFaced { right } if right.contains(p) => PartySet::EMPTY,
-            _ => liars,
-        },
-    );
-}
-
-#[test]
-fn garbage_is_malformed_and_named() {
-    for outcome in against(|_, _, _| Behaviour::Garbage, all_liars) {
-        assert!(outcome.wrong.iter().all(|f| matches!(f.evidence, Evidence::Malformed { .. })));
-    }
-}
-
-#[test]
-fn oversized_messages_are_malformed_and_named() {
-    for outcome in against(|_, _, _| Behaviour::Oversized, all_liars) {
-        assert!(outcome.wrong.iter().all(|f| matches!(f.evidence, Evidence::Malformed { .. })));
-    }
-}
-
-#[test]
-fn a_message_replayed_from_another_session_is_a_wrong_share() {
-    for outcome in against(|_, _, _| Behaviour::Replay, all_liars) {
-        assert!(outcome.wrong.iter().all(|f| matches!(f.evidence, Evidence::WrongShare { .. })));
-    }
-}
-
-#[test]
-fn whichever_of_two_messages_comes_first_only_their_sender_is_named() {
-    for (n, t) in COMMITTEES {
-        let seed = Seed(n as u64);
-        let mut setting = Setting::new(n, t, seed.0);
-        let (items, values) = setting.job(&TYPES);
-        let liar = [(party(1), Behaviour::Conflicting)];
-        for (_, answer) in
-            setting.run(&[&items], seed.0, Profile::default(), &liar, PartySet::EMPTY, LONG).iter().skip(1)
-        {
-            let outcome = expect(answer, &values);
-            // The second may come when the receipt is out already, so that nobody is named here.
-            assert!(outcome.culprits().iter().all(|p| p == party(1)));
         }
     }
 }
@@ -261,9 +149,7 @@ fn a_bad_ciphertext_is_refused_by_all_in_the_same_words() {
 fn shares_are_a_function_of_session_and_position_whatever_the_job() {
     let mut setting = Setting::new(4, 1, 12);
     let (items, _) = setting.job(&[FheType::Uint64, FheType::Uint128]);
-    let message = |items: &[kms_mpc::Item]| {
-        setting.epochs[0].partial_decrypt(&setting.shares[0], items).unwrap().message()[12..].to_vec()
-    };
+    let message = |items: &[kms_mpc::Item]| setting.own(0, items).message()[12..].to_vec();
     let both = message(&items);
     assert_eq!(both, message(&items), "a resent message is the same");
     // Coefficient-major: 4 elements of the first and 8 of the second ciphertext per coefficient.
@@ -284,9 +170,9 @@ fn jobs_that_this_party_cannot_do_are_typed_errors() {
     let mut setting = Setting::new(4, 1, 13);
     let (items, _) = setting.job(&[FheType::Uint64]);
     let run = |shares: &[kms_encoding::ShareVector], items: &[kms_mpc::Item]| {
-        setting.epochs[0].partial_decrypt(shares, items).map(|_| ()).unwrap_err()
+        setting.dealt.epochs[0].partial_decrypt(shares, items).map(|_| ()).unwrap_err()
     };
-    let shares = &setting.shares[0];
+    let shares = &setting.dealt.shares[0];
     assert_eq!(run(shares, &[]), DecryptError::JobSize { got: 0 });
     assert_eq!(run(shares, &vec![items[0].clone(); 257]), DecryptError::JobSize { got: 4112 });
     let other = kms_mpc::Item { ty: FheType::Uint8, ..items[0].clone() };
@@ -308,10 +194,10 @@ fn a_party_that_comes_back_catches_up_alone() {
     // Two of four are down: nothing. One returns, sends its share and takes what waits for it.
     let mut setting = Setting::new(4, 1, 15);
     let (items, values) = setting.job(&TYPES);
-    let own: Vec<_> = (0..4).map(|i| setting.epochs[i].partial_decrypt(&setting.shares[i], &items).unwrap()).collect();
+    let own: Vec<_> = (0..4).map(|i| setting.own(i, &items)).collect();
     let mut sim = kms_mpc::sim::Sim::new(4, 15, Profile::rough());
     for (i, own) in own.into_iter().enumerate().skip(1) {
-        let (net, epoch) = (sim.net(party(i + 1)), setting.epochs[i].clone());
+        let (net, epoch) = (sim.net(party(i + 1)), setting.dealt.epochs[i].clone());
         sim.spawn(party(i + 1), async move {
             if i == 3 {
                 kms_mpc::Network::sleep(&net, LONG).await;

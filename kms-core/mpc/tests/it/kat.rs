@@ -90,13 +90,14 @@ fn decryptions() {
     let value = Plaintext::truncated(FheType::Uint16, Value256([0xC3; 32]));
     let flag = Plaintext::truncated(FheType::Bool, Value256([1; 32]));
     let items = [setting.encrypt(SecretKeyKind::Squashing, value), setting.encrypt(SecretKeyKind::Squashing, flag)];
-    let dealt = insecure_dealt::prss_keys(&setting.committee, &mut ChaCha20Rng::seed_from_u64(21));
+    let dealt = insecure_dealt::prss_keys(&setting.dealt.committee, &mut ChaCha20Rng::seed_from_u64(21));
     let parties: Vec<Value> = setting
+        .dealt
         .committee
         .parties()
         .map(|p| {
-            let shares = &setting.shares[p.slot()];
-            let own = setting.epochs[p.slot()].partial_decrypt(shares, &items).unwrap();
+            let shares = &setting.dealt.shares[p.slot()];
+            let own = setting.own(p.slot(), &items);
             json!({
                 "party": p.index(),
                 "prss": dealt[p.slot()].iter().map(|k| json!({ "set": k.set, "key": hex::encode(k.key) })).collect::<Vec<_>>(),

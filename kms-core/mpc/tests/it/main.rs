@@ -2,4 +2,5 @@
 
 mod decryption;
 mod kat;
+mod matrix;
 mod setting;

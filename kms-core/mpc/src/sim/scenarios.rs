@@ -1,0 +1,16 @@
+//! The registry of scenarios, and what several of them need.
+
+mod decryption;
+mod judge;
+mod opening;
+
+use super::scenario::Scenario;
+
+/// All scenarios.
+pub const SCENARIOS: &[&dyn Scenario] = &[&decryption::DecryptionScenario, &opening::OpeningScenario];
+
+/// The scenario with this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static dyn Scenario> {
+    SCENARIOS.iter().copied().find(|scenario| scenario.name() == name)
+}
