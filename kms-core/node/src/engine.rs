@@ -11,6 +11,7 @@ mod record;
 mod request;
 mod resume;
 mod turns;
+mod weight;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -20,11 +21,11 @@ use alloy_primitives::B256;
 use bytes::Bytes;
 use kms_chain::request::Request;
 use kms_encoding::{LweBlocks, ParamsId};
-use kms_mpc::{Epoch, JobId};
+use kms_mpc::{Epoch, JobId, OwnShare};
 use kms_proto::node::{self, decrypt_response::Outcome};
 use lru::LruCache;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -41,9 +42,16 @@ use crate::peer::{Hub, Recompute, SessionId};
 use crate::store::{RequestKey, Stage, Store};
 use job::Job;
 use turns::Turns;
+use weight::{Purpose, Scales};
 
-/// Requests under way at the same time.
+/// Requests under way at the same time …
 const MAX_REQUESTS: usize = 1024;
+/// … and how many of them may be pulls, so that there is always room for requests that were paid for.
+const MAX_PULLS: usize = 768;
+/// Interrupted requests that are read, fetched or computed at the same time after a restart …
+const RESUMING: usize = 4;
+/// … and how many of them may wait for the other parties.
+const RESUMED: usize = 256;
 /// Shares kept for peers that ask again; the rest is recomputed.
 const SHARES: std::num::NonZeroUsize = std::num::NonZeroUsize::new(64).unwrap();
 
@@ -107,18 +115,30 @@ impl std::fmt::Debug for Parts {
     }
 }
 
-/// Times of the engine.
+/// Times and bounds of the engine.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
     /// How long a job collects late shares after it was decided.
     pub tail: Duration,
     /// How long a job waits for shares before it is given up; the next call starts it again.
     pub patience: Duration,
+    /// Bytes of ciphertexts that are expanded at the same time; see [`DEFAULT_IN_FLIGHT`].
+    pub in_flight: usize,
+    /// A verdict of the guard that is older is asked for again before a share leaves this party.
+    pub verdict_age: Duration,
 }
+
+/// Ciphertexts of a request have at most 64 MiB with the production parameters: 1,024 booleans of one block each.
+pub const DEFAULT_IN_FLIGHT: usize = 96 << 20;
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { tail: Duration::from_millis(1000), patience: Duration::from_secs(3600) }
+        Self {
+            tail: Duration::from_millis(1000),
+            patience: Duration::from_secs(3600),
+            in_flight: DEFAULT_IN_FLIGHT,
+            verdict_age: Duration::from_secs(5),
+        }
     }
 }
 
@@ -135,6 +155,12 @@ pub enum EngineError {
     /// A stored request does not mean anything to this version.
     #[error("the stored request {0} can't be taken up")]
     Stored(B256),
+    /// A job has come to other values than its request has handles: a fault of this program.
+    #[error("the values are not those of the handles")]
+    Values,
+    /// The engine does not take up work any more.
+    #[error("stopped")]
+    Stopped,
     /// The decrypted values don't encode: a fault of this program.
     #[error("cleartexts: {0}")]
     Cleartexts(#[from] kms_chain::cleartexts::CleartextError),
@@ -167,10 +193,15 @@ struct Inner {
     own: kms_mpc::PartyId,
     options: EngineOptions,
     epochs: Mutex<HashMap<(B256, B256), Epoch>>,
-    requests: Mutex<HashMap<RequestKey, watch::Receiver<Option<Outcome>>>>,
+    requests: Mutex<HashMap<RequestKey, (Purpose, request::Running)>>,
     jobs: Mutex<HashMap<JobId, Arc<Job>>>,
-    /// This party's messages of jobs that ended lately.
-    shares: Mutex<LruCache<JobId, Bytes>>,
+    /// This party's shares of jobs that ended lately: only of such that have left it.
+    shares: Mutex<LruCache<JobId, OwnShare>>,
+    /// What ciphertexts under way weigh.
+    scales: Scales,
+    /// Places of interrupted requests: those with heavy work before them, and all.
+    resuming: Arc<Semaphore>,
+    resumed: Arc<Semaphore>,
     /// Peers that ask for old shares must take the machine neither from running jobs nor from each other.
     turns: Turns,
     counts: Mutex<HashMap<u16, PeerCount>>,
@@ -206,6 +237,9 @@ impl Engine {
             requests: Mutex::default(),
             jobs: Mutex::default(),
             shares: Mutex::new(LruCache::new(SHARES)),
+            scales: Scales::new(options.in_flight),
+            resuming: Arc::new(Semaphore::new(RESUMING)),
+            resumed: Arc::new(Semaphore::new(RESUMED)),
             turns: Turns::new(),
             counts: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -232,7 +266,7 @@ impl Engine {
     }
 
     /// Takes up what a restart has interrupted: requests without an answer, answers without a receipt. Returns how many;
-    /// the work goes on in the background.
+    /// the work goes on in the background, a few at a time, and never more of it is in memory.
     ///
     /// # Errors
     /// The database fails.

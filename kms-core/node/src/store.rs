@@ -17,7 +17,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, SqlSafeStr};
 use tokio::sync::{mpsc, oneshot};
 
-pub use model::{Inserted, JournalRow, KeyRow, KeyState, NewRequest, RequestKey, RequestRow, Stage};
+pub use model::{
+    Inserted, JournalRow, KeyRow, KeyState, NewRequest, Pending, PendingRow, Position, RequestKey, RequestRow, Stage,
+};
 use writer::{Command, Op};
 
 use crate::error::StoreError;
@@ -58,7 +60,8 @@ impl Store {
     }
 
     /// Records a request before a share leaves this party for it. One that is known in its epoch already keeps its row,
-    /// which is returned.
+    /// which is returned; it goes on to [`Stage::Opening`] if that is the stage given and it was not there yet. That a
+    /// request has come to that stage is remembered whatever becomes of it.
     pub async fn insert_request(&self, request: NewRequest) -> Result<Inserted, StoreError> {
         let key = RequestKey { id: request.id, epoch_id: request.epoch_id };
         if self.write(Op::Insert(request)).await? {
@@ -66,12 +69,6 @@ impl Store {
         }
         let row = self.request(key).await?.ok_or(StoreError::NoRequest(key.id))?;
         Ok(Inserted::Existing(Box::new(row)))
-    }
-
-    /// Moves a request forward. `false` if it is at this stage or beyond already: stages never go back. That it has come
-    /// to [`Stage::Opening`] is remembered whatever becomes of it.
-    pub async fn advance(&self, key: RequestKey, stage: Stage, detail: Option<String>) -> Result<bool, StoreError> {
-        self.write(Op::Advance { key, stage, detail }).await
     }
 
     /// Stores the signed answer, [`Stage::Answered`]. `false` if there is one: an answer never changes.
@@ -113,14 +110,14 @@ impl Store {
 
 /// The schema, embedded. (`sqlx::migrate!` needs sqlx's `macros`, which nothing else here does.)
 fn migrator() -> Migrator {
-    let initial = include_str!("../migrations/0001_initial.sql");
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "initial".into(),
-        MigrationType::Simple,
-        initial.into_sql_str(),
-        false,
-    )])
+    let versions = [
+        (1, "initial", include_str!("../migrations/0001_initial.sql")),
+        (2, "pending", include_str!("../migrations/0002_pending.sql")),
+    ];
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(versions.map(migration).into())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use kms_proto::bounds::{self, BoundsError};
 use kms_proto::node::{self, RefusedReason, decrypt_request};
 
 use super::refused;
+use super::weight::Purpose;
 use crate::party::Party;
 use crate::store::RequestKey;
 
@@ -94,6 +95,13 @@ impl Call {
 
     pub(super) fn key(&self) -> RequestKey {
         RequestKey { id: self.id, epoch_id: self.epoch_id }
+    }
+
+    pub(super) const fn purpose(&self) -> Purpose {
+        match self.source {
+            Source::Request(_) => Purpose::OnChain,
+            Source::Public => Purpose::Other,
+        }
     }
 }
 

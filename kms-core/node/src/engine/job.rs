@@ -1,15 +1,13 @@
-//! One job: this party's share, the opening, the tail.
+//! One job: the opening with this party's share, and the tail.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use kms_encoding::Plaintext;
-use kms_mpc::{DecryptError, JobId, Network, decrypt};
+use kms_mpc::{Epoch, JobId, OwnShare, decrypt};
 use tokio::sync::watch;
 
 use super::Inner;
-use super::open::Work;
 use crate::peer::Session;
 use crate::receipts::Findings;
 
@@ -26,15 +24,15 @@ pub(super) enum Opened {
 
 /// A job under way or in its tail.
 pub(super) struct Job {
-    message: OnceLock<Bytes>,
+    own: OwnShare,
     opened: watch::Sender<Option<Opened>>,
     findings: watch::Sender<Option<Option<Arc<Findings>>>>,
 }
 
 impl Job {
-    /// This party's message, once it is computed.
-    pub(super) fn message(&self) -> Option<Bytes> {
-        self.message.get().cloned()
+    /// This party's share.
+    pub(super) const fn own(&self) -> &OwnShare {
+        &self.own
     }
 
     /// Waits for the result.
@@ -52,67 +50,74 @@ async fn settled<T: Clone>(value: &watch::Sender<Option<T>>) -> Option<T> {
     value.subscribe().wait_for(Option::is_some).await.ok().and_then(|v| v.clone())
 }
 
+/// A job's place in the table. However its task ends, even by a panic: the job is out of the table and whoever waits for
+/// it is told.
+struct Listed {
+    inner: Arc<Inner>,
+    job: Arc<Job>,
+    found: Option<Findings>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let id = self.job.own.job();
+        // Before it is out of the table: a peer that asks in between must find the share in one of the two places.
+        self.inner.shares.lock().put(id, self.job.own.clone());
+        {
+            let mut jobs = self.inner.jobs.lock();
+            jobs.remove(&id);
+            self.inner.parts.metrics.open_jobs(jobs.len());
+        }
+        self.job.opened.send_if_modified(|opened| {
+            let none = opened.is_none();
+            opened.get_or_insert_with(|| Opened::Nothing("the job has ended without a result".into()));
+            none
+        });
+        self.job.findings.send_replace(Some(self.found.take().map(Arc::new)));
+    }
+}
+
 impl Inner {
-    /// The running job of these ciphertexts, or a new one.
-    pub(super) fn join(self: &Arc<Self>, work: Work) -> Arc<Job> {
-        let id = work.job();
+    /// The running job of this share, or a new one. The share leaves this party.
+    pub(super) fn join(self: &Arc<Self>, epoch: Epoch, own: OwnShare) -> Arc<Job> {
+        let inner = self.clone();
+        self.join_with(own, move |job| async move { inner.run(&epoch, &job).await })
+    }
+
+    /// The running job of this share, or a new one with this as its task.
+    pub(super) fn join_with<F>(self: &Arc<Self>, own: OwnShare, task: impl FnOnce(Arc<Job>) -> F) -> Arc<Job>
+    where
+        F: Future<Output = Option<Findings>> + Send + 'static,
+    {
         let mut jobs = self.jobs.lock();
-        if let Some(job) = jobs.get(&id) {
+        if let Some(job) = jobs.get(&own.job()) {
             return job.clone();
         }
-        let job = Arc::new(Job {
-            message: OnceLock::new(),
-            opened: watch::Sender::new(None),
-            findings: watch::Sender::new(None),
-        });
+        let id = own.job();
+        let job = Arc::new(Job { own, opened: watch::Sender::new(None), findings: watch::Sender::new(None) });
         jobs.insert(id, job.clone());
         self.parts.metrics.open_jobs(jobs.len());
         drop(jobs);
-        let (inner, running) = (self.clone(), job.clone());
+        let listed = Listed { inner: self.clone(), job: job.clone(), found: None };
+        let running = task(job.clone());
         self.tasks.spawn(async move {
-            let findings = inner.run(id, work, &running).await;
-            {
-                let mut jobs = inner.jobs.lock();
-                jobs.remove(&id);
-                inner.parts.metrics.open_jobs(jobs.len());
-            }
-            if let Some(message) = running.message() {
-                inner.shares.lock().put(id, message);
-            }
-            running.opened.send_if_modified(|opened| {
-                opened.get_or_insert(Opened::Nothing("the job has ended".into()));
-                true
-            });
-            running.findings.send_replace(Some(findings.map(Arc::new)));
+            // The whole of it, not one field.
+            let mut listed = listed;
+            listed.found = running.await;
+            drop(listed);
         });
         job
     }
 
-    async fn run(&self, id: JobId, work: Work, job: &Job) -> Option<Findings> {
+    async fn run(&self, epoch: &Epoch, job: &Job) -> Option<Findings> {
+        let id = job.own.job();
         let nothing = |why: String| drop(job.opened.send_replace(Some(Opened::Nothing(why))));
         let Some(session) = self.parts.hub.open(id, kms_mpc::decrypt::ROUND) else {
             nothing("the session is open already".into());
             return None;
         };
-        let epoch = work.epoch.clone();
-        let own = match session.compute(move || work.share()).await {
-            Ok(own) => own,
-            // The object holds another number of blocks than the type of its handle has: the same at every party.
-            Err(error @ DecryptError::BlockCount { .. }) => {
-                job.opened.send_replace(Some(Opened::Refused(error.to_string())));
-                return None;
-            }
-            // The ciphertexts are good, so what is missing is this party's.
-            Err(error) => {
-                tracing::error!(job = %id, %error, "this party can't compute its share");
-                nothing(error.to_string());
-                return None;
-            }
-        };
-        // Set once, by this task.
-        let _ = job.message.set(own.message().clone());
         let started = Instant::now();
-        let deciding = tokio::time::timeout(self.options.patience, decrypt(&session, &epoch, &own));
+        let deciding = tokio::time::timeout(self.options.patience, decrypt(&session, epoch, &job.own));
         let decision = match self.parts.cancel.run_until_cancelled(deciding).await {
             None => {
                 nothing("this party is shutting down".into());

@@ -1,16 +1,20 @@
 //! From a grant to the items of a job: keys, ciphertexts, sessions.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use alloy_primitives::B256;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use kms_chain::handle::Handle;
-use kms_encoding::SecretKeyKind;
+use kms_encoding::{SecretKeyKind, ShareVector};
 use kms_mpc::{DecryptError, Epoch, Item, JobId, OwnShare, SessionId};
 use kms_proto::node::{self, RefusedReason, decrypt_response::Outcome};
 
 use super::record::{self, Granted};
+use super::weight::{Purpose, Weight, bytes_of};
 use super::{EngineError, Inner, refused};
 use crate::error::CiphertextError;
 use crate::guard::HandleGrant;
@@ -23,12 +27,12 @@ const DECODER_VERSION: u8 = 1;
 /// Ciphertexts of one request that are fetched at the same time.
 const FETCHES: usize = 8;
 
-/// What a job works on.
-#[derive(Clone)]
+/// The ciphertexts of a job: each once, however often the request names its handle, in the order of first appearance.
 pub(super) struct Work {
     pub(super) material: Arc<KeyMaterial>,
     pub(super) epoch: Epoch,
-    pub(super) items: Vec<Item>,
+    items: Vec<Item>,
+    _weight: Weight,
 }
 
 impl Work {
@@ -36,10 +40,21 @@ impl Work {
         kms_mpc::decrypt::job_id(&self.items)
     }
 
-    /// This party's share. Heavy: never on the async runtime.
-    pub(super) fn share(&self) -> Result<OwnShare, DecryptError> {
+    /// This party's share; the ciphertexts and their weight are gone then. Heavy: never on the async runtime.
+    fn share(self) -> Result<OwnShare, DecryptError> {
         self.epoch.partial_decrypt(&self.material.share().vectors, &self.items)
     }
+}
+
+/// For each entry of a list the position of its value among the distinct ones, which stand in the order of their first
+/// appearance.
+pub(super) fn places<T: Copy + Eq + Hash>(list: impl IntoIterator<Item = T>) -> Vec<usize> {
+    let mut seen = HashMap::new();
+    let place = |entry| {
+        let next = seen.len();
+        *seen.entry(entry).or_insert(next)
+    };
+    list.into_iter().map(place).collect()
 }
 
 /// Why this party has no share for a list of handles.
@@ -104,19 +119,41 @@ impl Inner {
         Ok(epoch)
     }
 
-    /// Fetches all ciphertexts. The inner result is about them, the outer about this party.
+    /// Waits for room and fetches all ciphertexts, each once. The inner result is about them, the outer about this party.
     pub(super) async fn work(
         &self,
         material: Arc<KeyMaterial>,
         grants: &[HandleGrant],
+        purpose: Purpose,
     ) -> Result<Result<Work, CiphertextError>, EngineError> {
         let epoch = self.epoch(&material)?;
-        let items = futures::stream::iter(grants.to_vec())
+        let mut distinct = Vec::new();
+        for (place, grant) in places(grants.iter().map(|g| (g.digest, g.handle.raw()))).into_iter().zip(grants) {
+            if place == distinct.len() {
+                distinct.push(grant.clone());
+            }
+        }
+        // Before the objects are there nobody knows which of the keys they are under: the larger one counts.
+        let dimension = material.share().vectors.iter().map(ShareVector::len).max().unwrap_or_default();
+        let bytes = distinct.iter().map(|grant| bytes_of(grant.handle.fhe_type(), dimension)).sum();
+        let Some(weight) = self.scales.take(purpose, bytes).await else { return Err(EngineError::Stopped) };
+        let items = futures::stream::iter(distinct)
             .map(|grant| self.item(material.clone(), grant))
             .buffered(FETCHES)
             .try_collect::<Vec<_>>()
             .await;
-        Ok(items.map(|items| Work { material, epoch, items }))
+        Ok(items.map(|items| Work { material, epoch, items, _weight: weight }))
+    }
+
+    /// This party's share of the ciphertexts, which are dropped. That of a job which runs or has ended lately is used
+    /// again.
+    pub(super) async fn share(&self, work: Work) -> Result<OwnShare, DecryptError> {
+        let job = work.job();
+        let running = self.jobs.lock().get(&job).map(|running| running.own().clone());
+        if let Some(own) = running.or_else(|| self.shares.lock().get(&job).cloned()) {
+            return Ok(own);
+        }
+        compute(move || work.share()).await
     }
 
     async fn item(&self, material: Arc<KeyMaterial>, grant: HandleGrant) -> Result<Item, CiphertextError> {
@@ -134,9 +171,7 @@ impl Inner {
 
     /// What a recorded request works on, without asking the chain again: its share has left this party already.
     pub(super) async fn recorded_work(&self, row: &RequestRow) -> Result<Option<Work>, EngineError> {
-        let task = record::read_task(&row.payload)?;
-        let granted = task.granted.iter().map(|bytes| Granted::from_bytes(bytes));
-        let granted: Vec<_> = granted.collect::<Option<_>>().ok_or(EngineError::Stored(row.id))?;
+        let granted = granted(row)?;
         let grants = granted
             .iter()
             .map(|g| {
@@ -145,7 +180,7 @@ impl Inner {
             })
             .collect::<Result<Vec<_>, EngineError>>()?;
         let Ok(material) = self.material(granted.iter().map(|g| g.key_id), row.epoch_id) else { return Ok(None) };
-        match self.work(material, &grants).await? {
+        match self.work(material, &grants, Purpose::Other).await? {
             Ok(work) => Ok(Some(work)),
             Err(error) => {
                 tracing::warn!(request = %row.id, %error, "a recorded ciphertext can't be fetched again");
@@ -156,40 +191,70 @@ impl Inner {
 
     /// This party's message of a job that it has taken part in, recomputed if need be.
     pub(super) async fn message(self: &Arc<Self>, peer: u16, job: JobId) -> Result<Option<Bytes>, EngineError> {
-        if let Some(running) = self.jobs.lock().get(&job) {
-            // Before its message is there the job has not sent anything either; it will.
-            return Ok(running.message());
-        }
-        let kept = || self.shares.lock().get(&job).cloned();
+        let kept = || {
+            let running = self.jobs.lock().get(&job).map(|running| running.own().message().clone());
+            running.or_else(|| self.shares.lock().get(&job).map(|own| own.message().clone()))
+        };
         if let Some(message) = kept() {
             return Ok(Some(message));
         }
         // Not whether the request was answered counts, but whether the share has left already: others may still need it.
         let Some(row) = self.parts.store.shared_in_job(job.as_bytes().into()).await? else { return Ok(None) };
         let mut turn = self.turns.of(peer).await;
-        let Some(work) = self.recorded_work(&row).await? else { return Ok(None) };
-        if work.job() != job {
-            return Ok(None);
-        }
         let place = self.turns.place().await;
         // Whoever waited may find the share that another peer has asked for.
         if let Some(message) = kept() {
             return Ok(Some(message));
         }
+        let Some(work) = self.recorded_work(&row).await? else { return Ok(None) };
+        if work.job() != job {
+            return Ok(None);
+        }
         turn.spend();
         let inner = self.clone();
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        rayon::spawn(move || {
-            let share = work.share().inspect_err(|error| tracing::warn!(%job, %error, "no share to send again")).ok();
-            let message = share.map(|share| share.message().clone());
-            if let Some(message) = &message {
-                inner.shares.lock().put(job, message.clone());
+        // A task of its own: a peer that drops its stream and comes again must not start a second computation.
+        let computing = self.tasks.spawn(async move {
+            let own = compute(move || work.share()).await;
+            let own = own.inspect_err(|error| tracing::warn!(%job, %error, "no share to send again")).ok();
+            if let Some(own) = &own {
+                inner.shares.lock().put(job, own.clone());
             }
-            // Not before: a peer that drops its stream and comes again must not start a second computation.
             drop((place, turn));
-            let _ = sender.send(message);
+            own.map(|own| own.message().clone())
         });
-        // Without a sender the computation has panicked; rayon has said so.
-        Ok(receiver.await.ok().flatten())
+        // Otherwise the computation has panicked, and the panic hook has said so.
+        Ok(computing.await.ok().flatten())
+    }
+}
+
+/// The handles that a recorded request was granted, in request order.
+pub(super) fn granted(row: &RequestRow) -> Result<Vec<Granted>, EngineError> {
+    let task = record::read_task(&row.payload)?;
+    let granted = task.granted.iter().map(|bytes| Granted::from_bytes(bytes));
+    granted.collect::<Option<_>>().ok_or(EngineError::Stored(row.id))
+}
+
+/// Runs heavy work on rayon's pool. A panic of the work goes on in the caller.
+async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    rayon::spawn(move || {
+        // Nobody listens any more when the process ends.
+        let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
+    });
+    match receiver.await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(_) => unreachable!("the work on the pool always answers"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_follow_the_first_appearance() {
+        assert_eq!(places([7, 9, 7, 8, 9]), [0, 1, 0, 2, 1]);
+        assert_eq!(places([0u8; 0]), [0usize; 0]);
     }
 }

@@ -1,5 +1,6 @@
 //! One request: guard, ciphertexts, record, job, answer, receipt.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,17 +8,19 @@ use alloy_primitives::{B256, U256};
 use kms_chain::cleartexts;
 use kms_chain::eip712::{public_decrypt_digest, sign_digest};
 use kms_encoding::Plaintext;
+use kms_mpc::DecryptError;
 use kms_proto::node::{self, NotYetReason, RefusedReason, decrypt_response::Outcome};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::call::{Call, Source};
 use super::job::{Job, Opened};
+use super::open::{granted, places};
 use super::record::{self, Granted, Task};
-use super::{EngineError, Inner, MAX_REQUESTS, not_yet, refused};
-use crate::error::CiphertextError;
+use super::weight::Purpose;
+use super::{EngineError, Inner, MAX_PULLS, MAX_REQUESTS, not_yet, refused};
 use crate::guard::{self, Grant, Verdict};
 use crate::receipts::{self, Findings, Subject};
-use crate::store::{Inserted, NewRequest, RequestKey, Stage};
+use crate::store::{Inserted, NewRequest, RequestKey, RequestRow, Stage};
 
 /// Pause before a caller should ask for a running request again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -25,6 +28,41 @@ const AGAIN: Duration = Duration::from_millis(200);
 pub(super) const LATER: Duration = Duration::from_secs(1);
 /// Pauses and tries while another request of the same job gets its receipt.
 const RECEIPT_TRIES: u32 = 10;
+
+/// Where the outcome of a request appears.
+pub(super) type Running = watch::Receiver<Option<Outcome>>;
+
+/// A place among the requests that a restart has interrupted.
+pub(super) type Slot = OwnedSemaphorePermit;
+
+/// A request's place in the table. However its task ends, even by a panic: the request is out of the table, so that the
+/// same one can start again, and whoever waits for it is told.
+struct Listed {
+    inner: Arc<Inner>,
+    key: RequestKey,
+    publish: watch::Sender<Option<Outcome>>,
+    done: bool,
+}
+
+impl Listed {
+    fn remove(&mut self) {
+        // Once: afterwards the place may be that of another task.
+        if !std::mem::replace(&mut self.done, true) {
+            self.inner.requests.lock().remove(&self.key);
+        }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.remove();
+        self.publish.send_if_modified(|outcome| {
+            let none = outcome.is_none();
+            outcome.get_or_insert_with(internal);
+            none
+        });
+    }
+}
 
 /// An outcome, and what is still to be done after it was given out.
 struct Settled {
@@ -55,13 +93,13 @@ impl Inner {
         if !live.contains(&call.epoch_id) {
             return Ok(epoch_not_live(&live));
         }
-        let Some(mut running) = self.start(call) else {
+        let Some(mut running) = self.start(call, None) else {
             return Ok(not_yet(NotYetReason::Busy, "too many requests are under way", LATER));
         };
         let settled = tokio::time::timeout(wait, running.wait_for(Option::is_some)).await;
         Ok(match settled {
             Ok(Ok(outcome)) => outcome.clone().unwrap_or_else(in_progress),
-            Ok(Err(_)) => not_yet(NotYetReason::Internal, "the request has ended without an outcome", LATER),
+            Ok(Err(_)) => internal(),
             Err(_) => in_progress(),
         })
     }
@@ -76,45 +114,46 @@ impl Inner {
         })
     }
 
-    /// Starts a request, or joins it if it is under way. `None` if too many are.
-    pub(super) fn start(self: &Arc<Self>, call: Call) -> Option<watch::Receiver<Option<Outcome>>> {
+    /// Starts a request, or joins it if it is under way. `None` if too many are. `slot` is freed as soon as the request
+    /// has no heavy work left.
+    pub(super) fn start(self: &Arc<Self>, call: Call, slot: Option<Slot>) -> Option<Running> {
         let mut requests = self.requests.lock();
         let key = call.key();
-        if let Some(running) = requests.get(&key) {
+        if let Some((_, running)) = requests.get(&key) {
             return Some(running.clone());
         }
-        if requests.len() >= MAX_REQUESTS || self.parts.cancel.is_cancelled() {
+        let purpose = call.purpose();
+        let pulls = || requests.values().filter(|(purpose, _)| *purpose == Purpose::Other).count();
+        let full = requests.len() >= MAX_REQUESTS || purpose == Purpose::Other && pulls() >= MAX_PULLS;
+        if full || self.parts.cancel.is_cancelled() {
             return None;
         }
         let (publish, running) = watch::channel(None);
-        requests.insert(key, running.clone());
+        requests.insert(key, (purpose, running.clone()));
         drop(requests);
-        let inner = self.clone();
+        let mut listed = Listed { inner: self.clone(), key, publish, done: false };
         self.tasks.spawn(async move {
-            let id = call.id;
-            let settled = inner.process(&call).await.unwrap_or_else(|error| {
+            let (inner, id) = (listed.inner.clone(), call.id);
+            let settled = inner.process(&call, slot).await.unwrap_or_else(|error| {
                 tracing::error!(request = %id, %error, "a request failed inside");
-                not_yet(NotYetReason::Internal, "this party has a fault of its own", LATER).into()
+                internal().into()
             });
-            let last = !matches!(settled.outcome, Outcome::Answer(_));
-            if last {
-                inner.requests.lock().remove(&key);
+            // Where there is no answer the same request may be started again at once.
+            if !matches!(settled.outcome, Outcome::Answer(_)) {
+                listed.remove();
             }
-            publish.send_replace(Some(settled.outcome));
+            listed.publish.send_replace(Some(settled.outcome));
             if let Some(pending) = settled.receipt
                 && let Err(error) = inner.finish(pending).await
             {
                 tracing::error!(request = %id, %error, "no receipt");
             }
-            // Where there is no answer the same request may have been started again by now.
-            if !last {
-                inner.requests.lock().remove(&key);
-            }
         });
         Some(running)
     }
 
-    async fn process(self: &Arc<Self>, call: &Call) -> Result<Settled, EngineError> {
+    /// Asks whether the call may be answered. A refusal that no later block takes back ends a recorded request.
+    async fn permitted(&self, call: &Call) -> Result<Result<Grant, Outcome>, EngineError> {
         let verdict = match &call.source {
             Source::Request(request) => self.parts.permission.check_request(call.chain_id, request).await,
             Source::Public => self.parts.permission.check_public(call.chain_id, &call.handles).await,
@@ -122,7 +161,7 @@ impl Inner {
         let grant = match verdict {
             Verdict::Allowed(grant) => grant,
             Verdict::NotYet(n) => {
-                return Ok(not_yet(not_yet_reason(n.reason), n.detail, n.retry_after).into());
+                return Ok(Err(not_yet(not_yet_reason(n.reason), n.detail, n.retry_after)));
             }
             Verdict::Refused(no) => {
                 let refusal = refused(refused_reason(&no), no.to_string());
@@ -130,47 +169,77 @@ impl Inner {
                 if no.lasts() {
                     self.refuse(call.key(), &refusal).await?;
                 }
-                return Ok(Outcome::Refused(refusal).into());
+                return Ok(Err(Outcome::Refused(refusal)));
             }
         };
         if !grant.handles.iter().map(|g| g.handle.raw()).eq(call.handles.iter().copied()) {
-            return Ok(not_yet(NotYetReason::Internal, "the guard has granted something else", LATER).into());
+            return Ok(Err(not_yet(NotYetReason::Internal, "the guard has granted something else", LATER)));
         }
+        Ok(Ok(grant))
+    }
+
+    async fn process(self: &Arc<Self>, call: &Call, slot: Option<Slot>) -> Result<Settled, EngineError> {
+        let asked = Instant::now();
+        let grant = match self.permitted(call).await? {
+            Ok(grant) => grant,
+            Err(outcome) => return Ok(outcome.into()),
+        };
         let material = match self.material(grant.handles.iter().map(|g| g.key_id), call.epoch_id) {
             Ok(material) => material,
             Err(none) => return Ok(none.outcome().into()),
         };
-        let work = match self.work(material, &grant.handles).await? {
+        let work = match self.work(material, &grant.handles, call.purpose()).await? {
             Ok(work) => work,
-            Err(error) => return self.no_ciphertext(call, &grant, &error).await,
+            Err(error) => {
+                return if error.is_final() {
+                    self.bad_ciphertext(call, &grant, error.to_string()).await
+                } else {
+                    Ok(not_yet(NotYetReason::CiphertextUnavailable, error.to_string(), LATER).into())
+                };
+            }
         };
-        let job = work.job();
-        let subject =
-            Subject { request_id: call.id, epoch_id: call.epoch_id, key_id: work.material.key_id, mpc_micros: 0 };
+        let (job, epoch, key_id) = (work.job(), work.epoch.clone(), work.material.key_id);
+        let subject = Subject { request_id: call.id, epoch_id: call.epoch_id, key_id, mpc_micros: 0 };
         // The same ciphertexts were opened for another request: the values are the same.
         let prior = self.parts.store.answered_in_job(job.as_bytes().into()).await?;
-        if let Some(known) = self.record(call, &grant, job.as_bytes().into()).await? {
-            return Ok(known.into());
-        }
         let running = self.jobs.lock().contains_key(&job);
-        if let Some(row) = prior
-            && let (false, Some(answer)) = (running, &row.answer)
-        {
-            let cleartexts = record::read_answer(answer)?.cleartexts;
-            let (outcome, mpc) = self.answer(call, cleartexts, || row.mpc.unwrap_or_default()).await?;
-            let subject = Subject { mpc_micros: micros(mpc), ..subject };
-            return Ok(Settled { outcome, receipt: Some(Pending::Prior { prior: row.key(), subject }) });
+        if let (false, Some(row)) = (running, prior) {
+            drop(work);
+            return self.answer_again(call, &grant, &row, subject).await;
+        }
+        let own = match self.share(work).await {
+            Ok(own) => own,
+            // The object holds another number of blocks than the type of its handle has: the same at every party.
+            Err(error @ DecryptError::BlockCount { .. }) => {
+                return self.bad_ciphertext(call, &grant, error.to_string()).await;
+            }
+            // The ciphertexts are good, so what is missing is this party's.
+            Err(error) => {
+                tracing::error!(%job, %error, "this party can't compute its share");
+                return Ok(not_yet(NotYetReason::InProgress, error.to_string(), LATER).into());
+            }
+        };
+        // Fetching may have taken long, and waiting for room: what the chain said then may not be so any more.
+        if asked.elapsed() >= self.options.verdict_age {
+            match self.permitted(call).await? {
+                Ok(again) if again.handles == grant.handles => {}
+                Ok(_) => {
+                    let detail = "the chain says something else than a moment ago";
+                    return Ok(not_yet(NotYetReason::BlockUnknown, detail, LATER).into());
+                }
+                Err(outcome) => return Ok(outcome.into()),
+            }
         }
         // The share leaves this party only after this line is on disk.
-        let shares = Some("shares of the other parties".into());
-        if self.parts.store.advance(call.key(), Stage::Opening, shares).await? {
-            self.parts.metrics.request(Stage::Opening);
+        if let Some(known) = self.record(call, &grant, job.as_bytes().into(), Stage::Opening).await? {
+            return Ok(known.into());
         }
         let joined = Instant::now();
-        let job = self.join(work);
+        let job = self.join(epoch, own);
+        drop(slot);
         match job.opened().await {
             Opened::Values { values, mpc, at } => {
-                let cleartexts = encode(&values)?;
+                let cleartexts = encode(&values, &call.handles)?;
                 // A request that comes when the values are there already has not waited for them.
                 let (outcome, mpc) = self.answer(call, cleartexts, || mpc + at.max(joined).elapsed()).await?;
                 let subject = Subject { mpc_micros: micros(mpc), ..subject };
@@ -185,8 +254,37 @@ impl Inner {
         }
     }
 
-    /// Records the request. An outcome if another task has settled it in the meantime.
-    async fn record(&self, call: &Call, grant: &Grant, job_id: B256) -> Result<Option<Outcome>, EngineError> {
+    /// Answers with the values of an earlier request of the same job.
+    async fn answer_again(
+        &self,
+        call: &Call,
+        grant: &Grant,
+        prior: &RequestRow,
+        subject: Subject,
+    ) -> Result<Settled, EngineError> {
+        if let Some(known) = self.record(call, grant, prior.job_id, Stage::Received).await? {
+            return Ok(known.into());
+        }
+        let answer = prior.answer.as_deref().ok_or(EngineError::Stored(prior.id))?;
+        let cleartexts = record::read_answer(answer)?.cleartexts;
+        // The earlier one may have named a handle more than once, or this one.
+        let handles = granted(prior)?;
+        let words: HashMap<B256, &[u8]> = handles.iter().map(|g| g.handle).zip(cleartexts.chunks(32)).collect();
+        let words = call.handles.iter().map(|handle| words.get(handle).copied());
+        let cleartexts = words.collect::<Option<Vec<_>>>().ok_or(EngineError::Stored(prior.id))?.concat();
+        let (outcome, mpc) = self.answer(call, cleartexts, || prior.mpc.unwrap_or_default()).await?;
+        let subject = Subject { mpc_micros: micros(mpc), ..subject };
+        Ok(Settled { outcome, receipt: Some(Pending::Prior { prior: prior.key(), subject }) })
+    }
+
+    /// Records the request at its first stage. An outcome if another task has settled it in the meantime.
+    async fn record(
+        &self,
+        call: &Call,
+        grant: &Grant,
+        job_id: B256,
+        stage: Stage,
+    ) -> Result<Option<Outcome>, EngineError> {
         let granted = grant
             .handles
             .iter()
@@ -197,11 +295,15 @@ impl Inner {
             job_id,
             chain_id: call.chain_id,
             epoch_id: call.epoch_id,
+            stage,
             payload: record::write_task(&task),
         };
         match self.parts.store.insert_request(new).await? {
             Inserted::New => {
                 self.parts.metrics.request(Stage::Received);
+                if stage == Stage::Opening {
+                    self.parts.metrics.request(stage);
+                }
                 tracing::info!(request = %call.id, handles = call.handles.len(), block = grant.block_number, "recorded");
                 Ok(None)
             }
@@ -209,15 +311,13 @@ impl Inner {
         }
     }
 
-    async fn no_ciphertext(&self, call: &Call, grant: &Grant, error: &CiphertextError) -> Result<Settled, EngineError> {
-        if !error.is_final() {
-            return Ok(not_yet(NotYetReason::CiphertextUnavailable, error.to_string(), LATER).into());
-        }
-        let refusal = refused(RefusedReason::Ciphertext, error.to_string());
+    /// Ends a request whose ciphertexts can never be opened.
+    async fn bad_ciphertext(&self, call: &Call, grant: &Grant, problem: String) -> Result<Settled, EngineError> {
         // There is no job without ciphertexts; the request's own id is nobody's job.
-        if let Some(known) = self.record(call, grant, call.id).await? {
+        if let Some(known) = self.record(call, grant, call.id, Stage::Received).await? {
             return Ok(known.into());
         }
+        let refusal = refused(RefusedReason::Ciphertext, problem);
         self.refuse(call.key(), &refusal).await?;
         Ok(Outcome::Refused(refusal).into())
     }
@@ -289,9 +389,16 @@ impl Inner {
     }
 }
 
-fn encode(values: &[Plaintext]) -> Result<Vec<u8>, EngineError> {
-    let words: Vec<_> = values.iter().map(|v| (v.ty(), U256::from_be_bytes(v.value().0))).collect();
-    Ok(cleartexts::encode(&words)?)
+/// The cleartexts of a request from the values of its job, where each handle stands once.
+fn encode(values: &[Plaintext], handles: &[B256]) -> Result<Vec<u8>, EngineError> {
+    let word = |place: usize| values.get(place).map(|v| (v.ty(), U256::from_be_bytes(v.value().0)));
+    let words = places(handles.iter().copied()).into_iter().map(word).collect::<Option<Vec<_>>>();
+    Ok(cleartexts::encode(&words.ok_or(EngineError::Values)?)?)
+}
+
+/// What waits when this party has failed on its own.
+fn internal() -> Outcome {
+    not_yet(NotYetReason::Internal, "this party has a fault of its own", LATER)
 }
 
 pub(super) fn micros(time: Duration) -> u64 {

@@ -6,6 +6,9 @@ use kms_chain::extra_data::ExtraData;
 use kms_encoding::FheType;
 use kms_proto::node::{DecryptRequest, NotYetReason, RefusedReason, decrypt_request};
 
+mod faults;
+mod load;
+
 use super::*;
 use crate::guard::Refusal;
 use crate::misbehave::Misbehave;
@@ -245,7 +248,8 @@ async fn a_refusal_that_a_later_block_may_take_back_ends_nothing() {
     cluster.ask(&[(1, &one), (2, &two), (3, &three)], &cluster.v1()).await;
     // One that lasts ends what was recorded.
     let other = cluster.call(1, Vec::new());
-    let recorded = NewRequest { id: other.id, job_id: KEY, chain_id: CHAIN, epoch_id: EPOCH, payload: Vec::new() };
+    let (id, stage, payload) = (other.id, Stage::Received, Vec::new());
+    let recorded = NewRequest { id, job_id: KEY, chain_id: CHAIN, epoch_id: EPOCH, stage, payload };
     store.insert_request(recorded).await.unwrap();
     *cluster.world.says.lock() = Some(Verdict::Refused(Refusal::Cancelled));
     settled(&one, other.clone()).await;
@@ -302,7 +306,8 @@ async fn a_newer_refusal_hides_neither_share_nor_answer_of_the_job() {
         let store = cluster.store(index).await;
         let row = store.request(answered).await.unwrap().unwrap();
         let (id, job_id) = (refused.id, row.job_id);
-        let newer = NewRequest { id, job_id, chain_id: CHAIN, epoch_id: EPOCH, payload: row.payload };
+        let (stage, payload) = (Stage::Received, row.payload);
+        let newer = NewRequest { id, job_id, chain_id: CHAIN, epoch_id: EPOCH, stage, payload };
         store.insert_request(newer).await.unwrap();
         assert!(store.refuse(refused, Vec::new(), "cancelled".into()).await.unwrap());
     }

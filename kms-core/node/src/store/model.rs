@@ -59,6 +59,8 @@ pub struct NewRequest {
     pub chain_id: u64,
     /// Epoch whose shares answer it.
     pub epoch_id: B256,
+    /// [`Stage::Received`], or [`Stage::Opening`] if its share leaves this party next.
+    pub stage: Stage,
     /// Everything that is needed to take it up again after a restart.
     pub payload: Vec<u8>,
 }
@@ -110,6 +112,31 @@ impl RequestRow {
     pub const fn key(&self) -> RequestKey {
         RequestKey { id: self.id, epoch_id: self.epoch_id }
     }
+}
+
+/// What a restart has to take up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Requests without an answer, or without a receipt.
+    pub count: u64,
+    /// Last row there is now.
+    pub last: u64,
+}
+
+/// Where a pending request stands; the start is the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    pub(super) received_at: u64,
+    pub(super) row: u64,
+}
+
+/// A pending request; the rest is read when it is its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingRow {
+    /// What names it.
+    pub key: RequestKey,
+    /// Where the next page goes on.
+    pub position: Position,
 }
 
 /// Whether this party can use its share of a key.

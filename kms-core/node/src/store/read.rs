@@ -7,7 +7,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::Store;
-use super::model::{JournalRow, KeyRow, KeyState, RequestKey, RequestRow, Stage};
+use super::model::{JournalRow, KeyRow, KeyState, Pending, PendingRow, Position, RequestKey, RequestRow, Stage};
 use crate::error::StoreError;
 
 impl Store {
@@ -43,18 +43,34 @@ impl Store {
         row.as_ref().map(request).transpose()
     }
 
-    /// All requests that were recorded and neither answered nor refused, oldest first.
-    pub async fn unfinished(&self) -> Result<Vec<RequestRow>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM requests WHERE stage < 3 ORDER BY received_at").fetch_all(&self.readers).await?;
-        rows.iter().map(request).collect()
+    /// How many requests are neither refused nor have a receipt.
+    pub async fn pending(&self) -> Result<Pending, StoreError> {
+        let query = "SELECT (SELECT count(*) FROM requests WHERE stage < 4) AS pending,
+                     (SELECT coalesce(max(rowid), 0) FROM requests) AS last";
+        let row = sqlx::query(query).fetch_one(&self.readers).await?;
+        Ok(Pending { count: unsigned(&row, "requests", "pending")?, last: unsigned(&row, "requests", "last")? })
     }
 
-    /// Requests that are answered but have no final receipt, oldest first.
-    pub async fn without_receipt(&self) -> Result<Vec<RequestRow>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM requests WHERE stage = 3 ORDER BY received_at").fetch_all(&self.readers).await?;
-        rows.iter().map(request).collect()
+    /// The next such requests after a position, oldest first, among the rows up to `last`.
+    pub async fn pending_after(&self, after: Position, last: u64, limit: u32) -> Result<Vec<PendingRow>, StoreError> {
+        const TABLE: &str = "requests";
+        let rows = sqlx::query(
+            "SELECT id, epoch_id, received_at, rowid AS row FROM requests
+             WHERE stage < 4 AND (received_at, rowid) > (?, ?) AND rowid <= ? ORDER BY received_at, rowid LIMIT ?",
+        )
+        .bind(after.received_at.cast_signed())
+        .bind(after.row.cast_signed())
+        .bind(last.cast_signed())
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let key = RequestKey { id: id(row, TABLE, "id")?, epoch_id: id(row, TABLE, "epoch_id")? };
+                let (received_at, row) = (unsigned(row, TABLE, "received_at")?, unsigned(row, TABLE, "row")?);
+                Ok(PendingRow { key, position: Position { received_at, row } })
+            })
+            .collect()
     }
 
     /// Number of requests in each stage.

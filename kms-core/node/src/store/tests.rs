@@ -8,8 +8,28 @@ fn new_request(n: u8) -> NewRequest {
         job_id: B256::repeat_byte(n % 2),
         chain_id: u64::MAX,
         epoch_id: B256::repeat_byte(9),
+        stage: Stage::Received,
         payload: vec![n; 3],
     }
+}
+
+/// The same when its share is about to leave.
+fn opening(n: u8) -> NewRequest {
+    NewRequest { stage: Stage::Opening, ..new_request(n) }
+}
+
+/// All that a restart would take up, in pages of two.
+async fn pending(store: &Store) -> Vec<RequestKey> {
+    let pending = store.pending().await.unwrap();
+    let (mut keys, mut after) = (Vec::new(), Position::default());
+    loop {
+        let page = store.pending_after(after, pending.last, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.position;
+        keys.extend(page.iter().map(|row| row.key));
+    }
+    assert_eq!(keys.len() as u64, pending.count);
+    keys
 }
 
 fn key(n: u8) -> RequestKey {
@@ -38,7 +58,7 @@ async fn everything_acknowledged_survives_a_restart() {
         for n in 1..=4 {
             assert_eq!(store.insert_request(new_request(n)).await.unwrap(), Inserted::New);
         }
-        assert!(store.advance(key(1), Stage::Opening, Some("peers".into())).await.unwrap());
+        assert!(matches!(store.insert_request(opening(1)).await.unwrap(), Inserted::Existing(_)));
         assert!(store.answer(key(2), vec![7], Duration::from_micros(5)).await.unwrap());
         assert!(store.refuse(key(3), vec![8], "bad ciphertext".into()).await.unwrap());
         store.put_key(new_key()).await.unwrap();
@@ -46,13 +66,11 @@ async fn everything_acknowledged_survives_a_restart() {
     }
     // The first writer may still be closing: WAL lets both in, and everything acknowledged is committed.
     let store = Store::open(&path).await.unwrap();
-    let unfinished = store.unfinished().await.unwrap();
-    assert_eq!(
-        unfinished.iter().map(|r| (r.id[0], r.stage)).collect::<Vec<_>>(),
-        [(1, Stage::Opening), (4, Stage::Received)]
-    );
-    assert_eq!(unfinished[0].detail.as_deref(), Some("peers"));
-    assert_eq!(unfinished[0].chain_id, u64::MAX);
+    assert_eq!(pending(&store).await, [key(1), key(2), key(4)]);
+    let row = async |n| store.request(key(n)).await.unwrap().unwrap();
+    assert_eq!((row(1).await.stage, row(4).await.stage), (Stage::Opening, Stage::Received));
+    assert_eq!(row(1).await.detail.as_deref(), Some("shares of the other parties"));
+    assert_eq!(row(1).await.chain_id, u64::MAX);
     let answered = store.request(key(2)).await.unwrap().unwrap();
     assert_eq!(
         (answered.stage, answered.answer, answered.mpc),
@@ -87,14 +105,15 @@ async fn stages_never_go_back_and_answers_never_change() {
     assert!(!store.receipt(id, vec![1]).await.unwrap(), "a receipt without an answer");
     assert!(store.answer(id, vec![1], Duration::ZERO).await.unwrap());
     assert!(!store.answer(id, vec![2], Duration::ZERO).await.unwrap());
-    assert!(!store.advance(id, Stage::Opening, None).await.unwrap());
+    assert!(matches!(store.insert_request(opening(1)).await.unwrap(), Inserted::Existing(_)));
+    assert_eq!(store.request(id).await.unwrap().unwrap().stage, Stage::Answered);
     assert!(!store.refuse(id, vec![3], String::new()).await.unwrap());
-    assert_eq!(store.without_receipt().await.unwrap().len(), 1);
+    assert_eq!(pending(&store).await, [id]);
     assert!(store.receipt(id, vec![4]).await.unwrap());
     assert!(!store.receipt(id, vec![5]).await.unwrap());
     let row = store.request(id).await.unwrap().unwrap();
     assert_eq!((row.stage, row.answer, row.receipt), (Stage::Final, Some(vec![1]), Some(vec![4])));
-    assert!(!store.advance(key(2), Stage::Opening, None).await.unwrap(), "an unknown request moved");
+    assert!(pending(&store).await.is_empty());
 }
 
 #[tokio::test]
@@ -141,8 +160,7 @@ async fn a_job_is_known_by_what_has_left_this_party() {
     assert!(store.refuse(key(1), vec![1], "cancelled".into()).await.unwrap());
     assert_eq!(store.shared_in_job(job).await.unwrap(), None);
     // Refused after the opening: others may still need the share.
-    store.insert_request(new_request(3)).await.unwrap();
-    assert!(store.advance(key(3), Stage::Opening, None).await.unwrap());
+    assert_eq!(store.insert_request(opening(3)).await.unwrap(), Inserted::New);
     assert!(store.refuse(key(3), vec![1], "out of range".into()).await.unwrap());
     assert_eq!(store.shared_in_job(job).await.unwrap().unwrap().key(), key(3));
     assert_eq!(store.answered_in_job(job).await.unwrap(), None);

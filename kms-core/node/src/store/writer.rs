@@ -23,7 +23,6 @@ pub(super) struct Command {
 #[derive(Debug)]
 pub(super) enum Op {
     Insert(NewRequest),
-    Advance { key: RequestKey, stage: Stage, detail: Option<String> },
     Answer { key: RequestKey, answer: Vec<u8>, mpc: Duration },
     Receipt { key: RequestKey, receipt: Vec<u8> },
     Refuse { key: RequestKey, refusal: Vec<u8>, detail: String },
@@ -63,28 +62,7 @@ async fn commit(connection: &mut SqliteConnection, ops: Vec<Op>) -> Result<Vec<b
 async fn apply(transaction: &mut Transaction<'_, Sqlite>, op: Op) -> Result<u64, StoreError> {
     let now = now_ms();
     let query = match op {
-        Op::Insert(r) => sqlx::query(
-            "INSERT INTO requests (id, job_id, chain_id, epoch_id, payload, stage, stage_since, received_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, epoch_id) DO NOTHING",
-        )
-        .bind(r.id.to_vec())
-        .bind(r.job_id.to_vec())
-        .bind(r.chain_id.cast_signed())
-        .bind(r.epoch_id.to_vec())
-        .bind(r.payload)
-        .bind(Stage::Received as i64)
-        .bind(now)
-        .bind(now),
-        Op::Advance { key, stage, detail } => sqlx::query(
-            "UPDATE requests SET stage = ?1, stage_since = ?2, detail = ?3,
-             shared_at = CASE WHEN ?1 = 2 THEN ?2 ELSE shared_at END
-             WHERE id = ?4 AND epoch_id = ?5 AND stage < ?1",
-        )
-        .bind(stage as i64)
-        .bind(now)
-        .bind(detail)
-        .bind(key.id.to_vec())
-        .bind(key.epoch_id.to_vec()),
+        Op::Insert(request) => return insert(transaction, request, now).await,
         Op::Answer { key, answer, mpc } => sqlx::query(
             "UPDATE requests SET stage = ?1, stage_since = ?2, detail = NULL, answer = ?3, answered_at = ?2,
              mpc_micros = ?4 WHERE id = ?5 AND epoch_id = ?6 AND stage < ?1",
@@ -109,6 +87,46 @@ async fn apply(transaction: &mut Transaction<'_, Sqlite>, op: Op) -> Result<u64,
         Op::Journal { kind, subject, detail } => return journal(transaction, kind, subject, detail, now).await,
     };
     Ok(query.execute(&mut **transaction).await?.rows_affected())
+}
+
+/// A new row; one that is there already may only go on to the opening.
+async fn insert(transaction: &mut Transaction<'_, Sqlite>, r: NewRequest, now: i64) -> Result<u64, StoreError> {
+    let opening = r.stage == Stage::Opening;
+    let detail = opening.then_some("shares of the other parties");
+    let done = sqlx::query(
+        "INSERT INTO requests (id, job_id, chain_id, epoch_id, payload, stage, stage_since, detail, received_at, shared_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, epoch_id) DO NOTHING",
+    )
+    .bind(r.id.to_vec())
+    .bind(r.job_id.to_vec())
+    .bind(r.chain_id.cast_signed())
+    .bind(r.epoch_id.to_vec())
+    .bind(r.payload)
+    .bind(r.stage as i64)
+    .bind(now)
+    .bind(detail)
+    .bind(now)
+    .bind(opening.then_some(now))
+    .execute(&mut **transaction)
+    .await?
+    .rows_affected();
+    if opening && done == 0 {
+        // The job with it: it may have been recorded for a ciphertext that could not be opened then.
+        sqlx::query(
+            "UPDATE requests SET job_id = ?, stage = ?, stage_since = ?, detail = ?, shared_at = ?
+             WHERE id = ? AND epoch_id = ? AND stage < 2",
+        )
+        .bind(r.job_id.to_vec())
+        .bind(Stage::Opening as i64)
+        .bind(now)
+        .bind(detail)
+        .bind(now)
+        .bind(r.id.to_vec())
+        .bind(r.epoch_id.to_vec())
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(done)
 }
 
 /// What ends a request without an answer stands in the journal too.

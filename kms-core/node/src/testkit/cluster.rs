@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use alloy_primitives::{B256, U256};
@@ -15,6 +16,7 @@ use kms_proto::node::{self, DecryptRequest, PublicRequest, decrypt_request, decr
 use parking_lot::Mutex;
 use rand::Rng;
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{CHAIN, Fixture, until};
@@ -35,7 +37,40 @@ pub(crate) const WAIT: Duration = Duration::from_secs(120);
 pub(crate) struct World {
     pub(crate) context: B256,
     pub(crate) says: Mutex<Option<Verdict>>,
+    /// What the chain says from the next fetch on.
+    pub(crate) says_next: Mutex<Option<Verdict>>,
+    pub(crate) fetches: Fetches,
     blocks: HashMap<B256, Arc<LweBlocks>>,
+}
+
+/// What is fetched from the object store.
+pub(crate) struct Fetches {
+    /// So many may go on; without bound unless a test takes them away.
+    pub(crate) gate: Semaphore,
+    /// So many panic.
+    pub(crate) panics: AtomicUsize,
+    /// Under way now.
+    pub(crate) now: AtomicUsize,
+    /// Begun since the start.
+    pub(crate) begun: AtomicUsize,
+}
+
+impl Default for Fetches {
+    fn default() -> Self {
+        let gate = Semaphore::new(Semaphore::MAX_PERMITS);
+        Self { gate, panics: AtomicUsize::new(0), now: AtomicUsize::new(0), begun: AtomicUsize::new(0) }
+    }
+}
+
+impl Fetches {
+    /// From now on nothing is fetched but what [`Self::let_go`] lets through.
+    pub(crate) fn hold(&self) {
+        self.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub(crate) fn let_go(&self, fetches: usize) {
+        self.gate.add_permits(fetches);
+    }
 }
 
 impl World {
@@ -73,6 +108,15 @@ impl Permission for World {
 #[tonic::async_trait]
 impl Objects for World {
     async fn fetch(&self, grant: &HandleGrant, _params: ParamsId) -> Result<Arc<LweBlocks>, CiphertextError> {
+        let fetches = &self.fetches;
+        fetches.begun.fetch_add(1, SeqCst);
+        fetches.now.fetch_add(1, SeqCst);
+        fetches.gate.acquire().await.unwrap().forget();
+        fetches.now.fetch_sub(1, SeqCst);
+        assert!(fetches.panics.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_err(), "as the test wants it");
+        if let Some(next) = self.says_next.lock().take() {
+            *self.says.lock() = Some(next);
+        }
         self.blocks.get(&grant.digest).cloned().ok_or(CiphertextError::Missing { digest: grant.digest })
     }
 }
@@ -140,7 +184,13 @@ impl Cluster {
             words.push((*ty, U256::from(*value)));
         }
         Self {
-            world: Arc::new(World { context, says: Mutex::default(), blocks }),
+            world: Arc::new(World {
+                context,
+                says: Mutex::default(),
+                says_next: Mutex::default(),
+                fetches: Fetches::default(),
+                blocks,
+            }),
             shares: shares.collect(),
             handles,
             cleartexts: kms_chain::cleartexts::encode(&words).unwrap(),
@@ -162,6 +212,10 @@ impl Cluster {
     }
 
     pub(crate) async fn start(&self, index: u16, misbehave: Option<Misbehave>) -> Node {
+        self.start_with(index, misbehave, EngineOptions::default()).await
+    }
+
+    pub(crate) async fn start_with(&self, index: u16, misbehave: Option<Misbehave>, engine: EngineOptions) -> Node {
         let slot = usize::from(index) - 1;
         let cancel = CancellationToken::new();
         let metrics = Arc::new(Metrics::new().unwrap());
@@ -180,7 +234,7 @@ impl Cluster {
             metrics: metrics.clone(),
             cancel: cancel.clone(),
         };
-        let engine = Engine::new(parts, EngineOptions::default()).unwrap();
+        let engine = Engine::new(parts, engine).unwrap();
         hub.start(self.fixture.listen(index).await).unwrap();
         Node { engine, hub, keys, metrics, cancel }
     }
@@ -198,7 +252,11 @@ impl Cluster {
     }
 
     pub(crate) fn raw(&self, extra_data: Vec<u8>) -> DecryptRequest {
-        let handles = self.handles.iter().map(|h| h.to_vec()).collect();
+        self.raw_for(&self.handles, extra_data)
+    }
+
+    pub(crate) fn raw_for(&self, handles: &[B256], extra_data: Vec<u8>) -> DecryptRequest {
+        let handles = handles.iter().map(|h| h.to_vec()).collect();
         DecryptRequest {
             chain_id: CHAIN,
             source: Some(decrypt_request::Source::Public(PublicRequest { handles, extra_data })),
@@ -209,6 +267,11 @@ impl Cluster {
 
     pub(crate) fn call(&self, index: u16, extra_data: Vec<u8>) -> Call {
         Call::parse(&self.fixture.party(index), self.raw(extra_data)).unwrap()
+    }
+
+    /// A pull of some of the handles, named as often as one likes.
+    pub(crate) fn call_for(&self, index: u16, handles: &[B256]) -> Call {
+        Call::parse(&self.fixture.party(index), self.raw_for(handles, self.v1())).unwrap()
     }
 
     pub(crate) fn v1(&self) -> Vec<u8> {
