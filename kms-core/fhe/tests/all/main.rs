@@ -1,6 +1,8 @@
 //! Tests of the crate on real tfhe ciphertexts with the insecure test parameters.
 
+mod budget;
 mod bundle;
+mod corpus;
 mod eval;
 mod fixture;
 mod hostile_inputs;
