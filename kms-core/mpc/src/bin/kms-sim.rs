@@ -22,7 +22,7 @@ usage: script/sim [options]
   --profile NAME    asynchronous, synchronous, bound-violated, or `all` (all that the scenario is written for)
   --lie NAME        exactly t liars that all tell this lie; otherwise the seeds decide
   --threads K       seeds at a time (all cores)
-  --failures K      failing seeds to print per scenario and profile (10)
+  --failures K      failing seeds to print per scenario and profile (3)
   --log             every event of the first seed; with a failing seed, of the failure
   --list            scenarios, their profiles and their lies
 The exit code is 1 if a seed fails, 2 for a wrong command line.";
@@ -50,7 +50,7 @@ impl Options {
             profile: "all".into(),
             lie: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
-            failures: 10,
+            failures: 3,
             log: false,
             list: false,
         };

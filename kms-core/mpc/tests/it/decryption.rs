@@ -4,8 +4,8 @@ use kms_encoding::{DecodeError, FheType, Plaintext, SecretKeyKind, Word};
 use kms_mpc::malicious::Behaviour;
 use kms_mpc::sim::Profile;
 use kms_mpc::{DecryptError, Outcome, PartyId, PartySet, Refusal};
-use rand::seq::SliceRandom;
 use rand::SeedableRng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
 
 use crate::setting::{Answer, Setting};

@@ -231,8 +231,8 @@ impl Play<'_> {
         let truthful = self.cast.truthful();
         let mut summary = Summary { delivered: report.delivered, trace: report.trace, ..Summary::default() };
         let committee = &self.run.committee;
-        let patient = self.within && self.patience == PATIENCE;
-        let judge = Judge { committee, cast: self.cast, lies: self.lies, patient, first: true };
+        let (within, patient) = (self.within, self.patience == PATIENCE);
+        let judge = Judge { committee, cast: self.cast, lies: self.lies, within, patient, first: true };
         for ((party, index, decisions), (_, answer)) in kept.iter().zip(&report.results) {
             if !truthful.contains(*party) {
                 continue;

@@ -42,13 +42,20 @@ pub(super) struct Judge<'a> {
     pub(super) committee: &'a Committee,
     pub(super) cast: &'a Cast,
     pub(super) lies: &'a Lies,
-    /// Whether the tail was collected until everything had arrived that ever does.
+    /// Whether the run stayed within the model. Otherwise a party may wait so long that late messages are in time.
+    pub(super) within: bool,
+    /// Whether the tail was collected for [`PATIENCE`].
     pub(super) patient: bool,
     /// Whether the opening is the first of its job with messages of its length.
     pub(super) first: bool,
 }
 
 impl Judge<'_> {
+    /// Whether everything had arrived that ever does, lies of lateness apart.
+    const fn has_all(&self) -> bool {
+        self.within && self.patient
+    }
+
     /// Whether `outcome`, at the truthful party `at`, calls exactly those wrong and late who were.
     pub(super) fn judge(&self, at: PartyId, outcome: &Outcome) -> Result<(), Violation> {
         let all = PartySet::all(self.committee.n());
@@ -59,7 +66,10 @@ impl Judge<'_> {
             let evidence = outcome.wrong.iter().find(|fault| fault.party == party).map(|fault| fault.evidence);
             match self.lies.get(&party) {
                 None => self.truthful(at, party, evidence, outcome)?,
-                Some((name, lie)) => self.liar(at, party, name, lie.seen_by(at, self.first), evidence, outcome)?,
+                Some((name, lie)) => {
+                    let lie = if self.within { *lie } else { lie.in_the_end() };
+                    self.liar(at, party, name, lie.seen_by(at, self.first), evidence, outcome)?;
+                }
             }
         }
         Ok(())
@@ -75,7 +85,7 @@ impl Judge<'_> {
         if let Some(evidence) = evidence {
             return Err(Violation::new(Breach::HonestNamed, format!("P{at} names P{party}: {evidence:?}")));
         }
-        if self.patient && self.cast.honest.contains(party) && outcome.late.contains(party) {
+        if self.has_all() && self.cast.honest.contains(party) && outcome.late.contains(party) {
             return Err(Violation::new(Breach::Presence, format!("P{at} calls P{party} late, who came back and sent")));
         }
         Ok(())
@@ -96,7 +106,7 @@ impl Judge<'_> {
                 format!("P{at} sees {lie} of P{liar} as {seen:?}: {what}; evidence {evidence:?}, arrived {here}");
             Err(Violation::new(Breach::LiarNotNamed, text))
         };
-        if self.patient && here == (seen == Seen::Nothing) {
+        if self.has_all() && here == (seen == Seen::Nothing) {
             return wrong("its presence");
         }
         let fits = match (seen, evidence) {
@@ -108,7 +118,7 @@ impl Judge<'_> {
             (Seen::Wrong | Seen::Malformed, None) => !here,
             // The second message may come when the tail has ended, because all have sent one. If somebody has not, the
             // tail has ended long after both.
-            (Seen::Two, None) => !(self.patient && !outcome.late.is_empty()),
+            (Seen::Two, None) => !self.has_all() || outcome.late.is_empty(),
             _ => false,
         };
         if fits { Ok(()) } else { wrong("its evidence") }

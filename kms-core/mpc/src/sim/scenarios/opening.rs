@@ -169,8 +169,8 @@ fn play<const D: usize>(run: &Run) -> Result<Summary, Violation> {
             }
             match answer {
                 Some(Ok(outcome)) => {
-                    let patient = within && patience == PATIENCE;
-                    let judge = Judge { committee: &committee, cast: &cast, lies: &lies, patient, first: number == 1 };
+                    let (patient, first) = (patience == PATIENCE, number == 1);
+                    let judge = Judge { committee: &committee, cast: &cast, lies: &lies, within, patient, first };
                     judge.judge(*party, outcome)?;
                     summary.results += 1;
                     summary.named += outcome.wrong.len() as u64;
