@@ -37,6 +37,7 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
         let mut figures = peak.figures();
         figures.extend([
             mask("mpc.mask.n4", 4, 1, 64, &peak)?,
+            mask("mpc.mask.n7", 7, 2, 64, &peak)?,
             mask("mpc.mask.n13", 13, 4, 64, &peak)?,
             mask("mpc.mask16.n13", 13, 4, 16, &peak)?,
             partial_decrypt(&peak)?,

@@ -16,6 +16,8 @@
 //! What takes time is synchronous and says so: [`Epoch::partial_decrypt`], [`prss::Prss::add_masks`],
 //! [`decrypt::dot_blocks`], [`kms_algebra::Codec::decode`]. The async functions hand it to [`Network::compute`].
 
+#![deny(unsafe_code)]
+
 mod committee;
 pub mod decrypt;
 mod error;

@@ -12,6 +12,8 @@
 
 mod mac;
 mod stream;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 use aes::Aes128Enc;
 use kms_algebra::{Gr, GrVec, PartyId, PartySet, Word};
@@ -64,6 +66,9 @@ pub struct Prss<const D: usize> {
     t: usize,
     point: Gr<u128, D>,
     sets: Vec<Set<D>>,
+    /// The same sets, if masks can be made four sets at a time.
+    #[cfg(target_arch = "x86_64")]
+    wide: Option<wide::Wide<D>>,
 }
 
 impl<const D: usize> core::fmt::Debug for Prss<D> {
@@ -94,7 +99,13 @@ impl<const D: usize> Prss<D> {
                 Set { mac: Mac::new(&key.key), weight: weight(outside, point) }
             })
             .collect();
-        Ok(Self { t: committee.t(), point, sets })
+        Ok(Self {
+            t: committee.t(),
+            point,
+            sets,
+            #[cfg(target_arch = "x86_64")]
+            wide: wide::Wide::new(committee.n(), own, keys),
+        })
     }
 
     /// Number of sets that this party is in: C(n−1, t).
@@ -111,10 +122,17 @@ impl<const D: usize> Prss<D> {
     /// derivation per set and 64 values.
     pub fn add_masks(&self, session: &SessionId, first: u32, out: &mut [Gr<u128, D>]) {
         for (tile, out) in out.chunks_mut(TILE).enumerate() {
-            self.add_mask_tile(session, u64::from(first) + (tile * TILE) as u64, out);
+            let first = u64::from(first) + (tile * TILE) as u64;
+            #[cfg(target_arch = "x86_64")]
+            if let Some(wide) = &self.wide {
+                wide.add_tile(&message(Purpose::Mask, session), first, out);
+                continue;
+            }
+            self.add_mask_tile(session, first, out);
         }
     }
 
+    /// One tile with portable code, a set after the other.
     fn add_mask_tile(&self, session: &SessionId, first: u64, out: &mut [Gr<u128, D>]) {
         let len = out.len();
         let mut keystream = Buffer::new();
@@ -201,15 +219,20 @@ impl<const D: usize> Prss<D> {
 impl<const D: usize> Set<D> {
     /// The stream of this set for a purpose in a session.
     fn stream(&self, purpose: Purpose, session: &SessionId) -> Aes128Enc {
-        let mut message = [0u8; mac::MESSAGE_BYTES];
-        message[..10].copy_from_slice(b"KMS-PRSS-1");
-        message[10] = purpose as u8;
-        message[11..].copy_from_slice(session.as_bytes());
-        let mut key = self.mac.compute(&message);
+        let mut key = self.mac.compute(&message(purpose, session));
         let cipher = aes::cipher::KeyInit::new(&key);
         key.as_mut_slice().zeroize();
         cipher
     }
+}
+
+/// What the key of a stream is the MAC of.
+fn message(purpose: Purpose, session: &SessionId) -> [u8; mac::MESSAGE_BYTES] {
+    let mut message = [0u8; mac::MESSAGE_BYTES];
+    message[..10].copy_from_slice(b"KMS-PRSS-1");
+    message[10] = purpose as u8;
+    message[11..].copy_from_slice(session.as_bytes());
+    message
 }
 
 /// f_A(α_i) = Π_{j ∉ A} (α_j − α_i) / α_j.
@@ -219,6 +242,16 @@ fn weight<const D: usize>(outside: impl Iterator<Item = PartyId>, point: Gr<u128
         (numerator * (zero - point), denominator * zero)
     });
     numerator * denominator.inverse().expect("products of points are units")
+}
+
+/// f_A(α_i)·Π_{j ≠ i} α_j = Π_{j ∉ A} (α_j − α_i) · Π_{j ∈ A, j ≠ i} α_j, A given as its bitmap: a multiple by a unit that
+/// all sets of party i share, with small coefficients.
+#[cfg(target_arch = "x86_64")]
+fn numerator<const D: usize>(n: usize, own: PartyId, set: u32) -> Gr<u128, D> {
+    PartyId::all(n).filter(|j| *j != own).fold(Gr::ONE, |product, j| {
+        let outside = set >> j.slot() & 1 == 0;
+        product * (Gr::point(j) - if outside { Gr::point(own) } else { Gr::ZERO })
+    })
 }
 
 fn read_element<W: Word, const D: usize>(bytes: &[u8]) -> Gr<W, D> {

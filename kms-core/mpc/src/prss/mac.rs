@@ -25,6 +25,12 @@ impl Mac {
         Self { cipher, subkey }
     }
 
+    /// K2, which is added to the last block.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) const fn subkey(&self) -> &[u8; 16] {
+        &self.subkey
+    }
+
     pub(super) fn compute(&self, message: &[u8; MESSAGE_BYTES]) -> Block {
         let mut last = self.subkey;
         xor(&mut last, &message[32..]);

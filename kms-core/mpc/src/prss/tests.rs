@@ -131,3 +131,65 @@ proptest! {
         check(&parties::<5>(16, 1)[15], first, count);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    /// Where the processor has no wide units both are the portable code.
+    #[test]
+    fn masks_are_the_same_with_and_without_wide_units(sid: [u8; 32], first: u32, count in 1usize..=TILE) {
+        fn check<const D: usize>(p: &Prss<D>, sid: &SessionId, first: u32, count: usize) {
+            let first = first.min(u32::MAX - TILE as u32);
+            let mut portable = vec![Gr::ONE; count];
+            p.add_mask_tile(sid, u64::from(first), &mut portable);
+            let mut out = vec![Gr::ONE; count];
+            p.add_masks(sid, first, &mut out);
+            assert_eq!(out, portable);
+        }
+        let sid = SessionId::from_bytes(sid);
+        // Quads with one to four sets, several chunks, numerators that fit and that don't.
+        check(&parties::<4>(4, 1)[2], &sid, first, count);
+        check(&parties::<4>(10, 1)[0], &sid, first, count);
+        check(&parties::<4>(11, 1)[5], &sid, first, count);
+        check(&parties::<4>(12, 1)[5], &sid, first, count);
+        check(&parties::<4>(7, 2)[6], &sid, first, count);
+        check(&parties::<4>(10, 3)[9], &sid, first, count);
+        check(&parties::<5>(16, 1)[15], &sid, first, count);
+        check(&parties::<5>(31, 2)[30], &sid, first, count.min(3));
+    }
+
+    #[test]
+    fn masks_of_the_largest_default_committee_are_the_same(sid: [u8; 32], first: u32, own in 0usize..13, count in 1usize..9) {
+        static PARTIES: std::sync::LazyLock<Vec<Prss<4>>> = std::sync::LazyLock::new(|| parties(13, 4));
+        let (sid, first) = (SessionId::from_bytes(sid), first.min(u32::MAX - 9));
+        let mut portable = vec![Gr::ZERO; count];
+        PARTIES[own].add_mask_tile(&sid, u64::from(first), &mut portable);
+        prop_assert_eq!(masks(&PARTIES[own], &sid, first, count), portable);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn small_numerators_are_the_weights_over_one_denominator() {
+    fn check<const D: usize>(n: usize, t: usize) {
+        let committee = Committee::new(n, t).unwrap();
+        for own in committee.parties() {
+            let denominator =
+                committee.parties().filter(|j| *j != own).fold(Gr::<u128, D>::ONE, |d, j| d * Gr::point(j));
+            for set in committee.prss_sets().filter(|set| set.contains(own)).take(50) {
+                let outside = committee.parties().filter(|j| !set.contains(*j));
+                assert_eq!(numerator(n, own, set.bits()), denominator * weight(outside, Gr::point(own)));
+            }
+        }
+    }
+    check::<4>(4, 1);
+    check::<4>(13, 4);
+    check::<5>(16, 1);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn committees_that_operators_choose_have_wide_masks_where_the_processor_does() {
+    let wide = |n, t| parties::<4>(n, t).iter().all(|p| p.wide.is_some());
+    let has = wide(7, 2);
+    assert!([(10, 3), (13, 4)].into_iter().all(|(n, t)| wide(n, t) == has));
+}
