@@ -6,6 +6,9 @@
 //! - [`opening`]: robust asynchronous opening that decodes as shares arrive and names wrong ones;
 //! - [`decrypt`](mod@decrypt): one-round threshold decryption of many ciphertexts in one job;
 //! - [`wire`]: the bytes of a share message;
+//! - [`lockstep`]: synchronous rounds, for what follows; [`broadcast`](mod@broadcast): reliable broadcast that agrees on absence;
+//! - [`commit`](mod@commit): hash commitments; [`vss`]: verifiable secret sharing; [`coin`]: coins that nobody can bias;
+//! - [`prss_setup`]: PRSS keys without a dealer;
 //! - [`insecure_dealt`]: key material from a dealer, for development and tests;
 //! - [`sim`]: a deterministic network in memory; [`malicious`]: parties that lie.
 //!
@@ -18,16 +21,22 @@
 
 #![deny(unsafe_code)]
 
+pub mod broadcast;
+pub mod coin;
+pub mod commit;
 mod committee;
 pub mod decrypt;
 mod error;
 pub mod insecure_dealt;
+pub mod lockstep;
 pub mod malicious;
 mod network;
 pub mod opening;
 pub mod prss;
+pub mod prss_setup;
 mod session;
 pub mod sim;
+pub mod vss;
 pub mod wire;
 
 pub use committee::Committee;

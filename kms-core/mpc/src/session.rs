@@ -7,6 +7,7 @@ use sha3::{Digest, Sha3_256, Shake256};
 
 /// What kind of session; the byte is hashed.
 const KIND_DECRYPTION: u8 = 1;
+const KIND_PRSS_SETUP: u8 = 2;
 
 /// Identity of everything secret that is done to one ciphertext object in one epoch. Selects the masks: the mask of
 /// block j is a function of (session, j), so the same mask can never meet two ciphertexts.
@@ -33,6 +34,21 @@ impl SessionId {
         hash.update(key_id);
         hash.update(&[format, decoder_version]);
         hash.update(ciphertext_digest);
+        let mut id = [0; 32];
+        hash.finalize_xof().read(&mut id);
+        Self(id)
+    }
+
+    /// SHAKE256("KMS-SESSION-1" ‖ u8 kind = 2 ‖ context id ‖ epoch id ‖ u32 attempt), 32 bytes: one attempt to make the
+    /// PRSS keys of an epoch. An attempt that failed is never resumed, only followed by the next.
+    #[must_use]
+    pub fn prss_setup(context_id: &[u8; 32], epoch_id: &[u8; 32], attempt: u32) -> Self {
+        let mut hash = Shake256::default();
+        hash.update(b"KMS-SESSION-1");
+        hash.update(&[KIND_PRSS_SETUP]);
+        hash.update(context_id);
+        hash.update(epoch_id);
+        hash.update(&attempt.to_be_bytes());
         let mut id = [0; 32];
         hash.finalize_xof().read(&mut id);
         Self(id)
@@ -78,6 +94,15 @@ impl JobId {
             Digest::update(&mut hash, part.first.to_be_bytes());
             Digest::update(&mut hash, part.blocks.to_be_bytes());
         }
+        Self(hash.finalize().into())
+    }
+
+    /// SHA3-256("KMS-JOB-2" ‖ session): the one job of a session that is a protocol run of many rounds.
+    #[must_use]
+    pub fn of_session(session: &SessionId) -> Self {
+        let mut hash = Sha3_256::new();
+        Digest::update(&mut hash, b"KMS-JOB-2");
+        Digest::update(&mut hash, session.0);
         Self(hash.finalize().into())
     }
 
@@ -143,6 +168,21 @@ mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), count);
+    }
+
+    #[test]
+    fn attempts_of_a_setup_are_sessions_and_jobs_of_their_own() {
+        let sessions = [
+            SessionId::prss_setup(&[1; 32], &[2; 32], 0),
+            SessionId::prss_setup(&[1; 32], &[2; 32], 1),
+            SessionId::prss_setup(&[1; 32], &[3; 32], 0),
+            SessionId::prss_setup(&[3; 32], &[2; 32], 0),
+        ];
+        for (i, a) in sessions.iter().enumerate() {
+            for b in &sessions[..i] {
+                assert!(a != b && JobId::of_session(a) != JobId::of_session(b));
+            }
+        }
     }
 
     #[test]
