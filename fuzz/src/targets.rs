@@ -1,6 +1,7 @@
 //! One module per format. Each `check` takes what libFuzzer made up and panics if a property does not hold.
 
 pub mod answers;
+pub mod broadcast;
 pub mod manifest;
 pub mod node_api;
 pub mod opened_blocks;
@@ -11,3 +12,4 @@ pub mod proofs;
 pub mod request;
 pub mod share_file;
 pub mod share_message;
+pub mod vss;
