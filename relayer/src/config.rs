@@ -154,14 +154,23 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Open jobs that came over HTTP.
     pub open_pulls: u64,
+    /// The same of one client: one address, or one /64 of IPv6. Behind a proxy everybody has the proxy's address.
+    pub open_pulls_per_client: u64,
     /// Seconds after which such a job is given up.
     pub pull_timeout_s: u64,
+    /// Seconds in which a party that does not see the right to decrypt yet is asked again instead of believed: its endpoint
+    /// may be behind that of whoever asks.
+    pub pull_grace_s: u64,
+    /// Hours that a job which came over HTTP is kept after its end.
+    pub pull_retention_h: u64,
     /// Requests per second and client address.
     pub requests_per_second: f64,
     /// Requests that a client may make at once.
     pub burst: f64,
     /// Jobs worked on at once.
     pub concurrency: usize,
+    /// How many of them are kept for what is asked for on chain, whatever comes over HTTP.
+    pub reserved: usize,
     /// Seconds that a claimed job is kept from other workers.
     pub lease_s: u64,
     /// Seconds that work at hand has to finish when the process is asked to end.
@@ -173,10 +182,14 @@ impl Default for Limits {
         Self {
             body_bytes: 128 * 1024,
             open_pulls: 10_000,
+            open_pulls_per_client: 200,
             pull_timeout_s: 300,
+            pull_grace_s: 30,
+            pull_retention_h: 7 * 24,
             requests_per_second: 20.0,
             burst: 100.0,
             concurrency: 256,
+            reserved: 64,
             lease_s: 60,
             drain_s: 20,
         }
@@ -288,6 +301,13 @@ impl Config {
             (self.limits.lease_s <= self.parties.patience_s, "limits.lease_s, which must be above parties.patience_s,"),
             (self.limits.requests_per_second <= 0.0, "limits.requests_per_second"),
             (self.limits.burst < 1.0, "limits.burst"),
+            (
+                self.limits.concurrency <= self.limits.reserved,
+                "limits.concurrency, which must be above limits.reserved,",
+            ),
+            (self.limits.reserved == 0, "limits.reserved"),
+            (self.limits.open_pulls_per_client == 0, "limits.open_pulls_per_client"),
+            (self.limits.pull_retention_h == 0, "limits.pull_retention_h"),
             (self.tx.max_in_flight == 0, "tx.max_in_flight"),
             (self.tx.max_fee_gwei == 0, "tx.max_fee_gwei"),
         ];

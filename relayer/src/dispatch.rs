@@ -92,6 +92,9 @@ pub struct DispatchRules {
     pub tail: Duration,
     /// Longest pause before a party is asked again.
     pub longest_pause: Duration,
+    /// How long a party that does not see the right to a pull's handles is asked again: its endpoint may be behind that of
+    /// whoever asks.
+    pub grace: Duration,
 }
 
 /// What became of one round of asking.
@@ -235,12 +238,28 @@ impl Round<'_> {
                 Said::Invalid(why) => tracing::error!(party, request = %self.job.id, why, "an answer does not verify"),
                 _ => {}
             }
+            let said = self.in_grace(said);
             let report = classify(party, said, self.job.attempts, self.rules.longest_pause);
             let again = in_future(report.retry_at, now_ms());
             self.soonest = self.soonest.into_iter().chain(again).min();
             reports.push(report);
         }
         Ok(self.store.record(self.job.id, &reports, self.threshold).await?.quorum_now)
+    }
+
+    /// A right that was given a moment ago may not have reached every party's endpoint: what is no refusal yet becomes one when
+    /// the time for that is over. For requests on chain the parties wait by themselves, since these name their block.
+    fn in_grace(&self, said: Said) -> Said {
+        match said {
+            Said::Refused { reason, why }
+                if reason == NOT_PERMITTED
+                    && matches!(self.job.payload, Payload::PublicPull { .. })
+                    && u128::try_from(now_ms() - self.job.since).unwrap_or(0) < self.rules.grace.as_millis() =>
+            {
+                Said::NotYet { why: format!("{reason}: {why}"), retry_after_ms: GRACE_PAUSE_MS }
+            }
+            other => other,
+        }
     }
 
     /// When parties hold other epochs than we asked for, the one that most of them hold is asked for next; at least one of
@@ -308,7 +327,15 @@ async fn verdict(store: &Store, committee: &dyn Committee, job: &Job, threshold:
     // When all have answered and disagree, only time can help.
     let soonest = waiting.iter().map(|row| row.retry_at).min();
     let at = soonest.unwrap_or_else(|| now_ms() + backoff_ms(job.attempts, 500, 30_000) as i64).max(now_ms() + 20);
-    let missing: Vec<String> = waiting.iter().map(|row| format!("party {} {}", row.party, row.status)).collect();
+    let missing: Vec<String> = waiting
+        .iter()
+        .map(|row| match row.detail.as_deref().and_then(|detail| detail.split_once(':')) {
+            Some((reason, _)) if row.status == PartyStatus::NotYet.as_str() => {
+                format!("party {} {} ({reason})", row.party, row.status)
+            }
+            _ => format!("party {} {}", row.party, row.status),
+        })
+        .collect();
     let answered = rows.iter().filter(|row| row.status == PartyStatus::Answered.as_str()).count();
     let detail = format!("{answered} of {threshold} answers; {}", missing.join(", "));
     Ok(Asked::Again { at, detail })
@@ -349,6 +376,10 @@ pub async fn receipts(store: Store, committee: std::sync::Arc<dyn Committee>, jo
     }
 }
 
+/// Reason of a party that does not see the right to decrypt.
+const NOT_PERMITTED: &str = "not-permitted";
+/// Pause before such a party is asked again.
+const GRACE_PAUSE_MS: u64 = 1_000;
 /// How long the last parties are waited for when a quorum of others did not answer.
 const LAST_CALL: Duration = Duration::from_secs(2);
 /// Times that receipts are asked for, each after twice the pause before.

@@ -11,7 +11,7 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use kms_chain::abi::DecryptionGateway;
 use kms_chain::proof::DecryptionProof;
 use kms_chain::request::Request;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,7 +20,7 @@ use crate::dispatch::{self, Asked, Committee, DispatchRules};
 use crate::error::Error;
 use crate::job::{GatewayRequest, Job, Payload};
 use crate::state::State;
-use crate::store::{Store, largest_group};
+use crate::store::{Store, Work, largest_group};
 use crate::tx::{NodeError, Submission, TxManager};
 
 /// Where answers of one chain are posted.
@@ -59,6 +59,8 @@ impl Ranks {
 pub struct PipelineRules {
     /// Jobs worked on at once.
     pub concurrency: usize,
+    /// How many of them are never pulls.
+    pub reserved: usize,
     /// How long a claimed job is kept from other workers.
     pub lease: Duration,
     /// How the parties are asked.
@@ -77,9 +79,18 @@ pub struct Pipeline {
     destinations: BTreeMap<u64, Destination>,
     rules: PipelineRules,
     slots: Arc<Semaphore>,
+    /// Places of pulls among the slots: whoever floods us with questions over HTTP does not hold up what the chain asks.
+    pulls: Arc<Semaphore>,
     /// Work that goes on after a job was let go: late answers, receipts.
     tails: TaskTracker,
     ended: CancellationToken,
+}
+
+/// A place to work on a job; free again when dropped.
+struct Slot {
+    _slot: OwnedSemaphorePermit,
+    /// Pulls take one of theirs as well.
+    _pull: Option<OwnedSemaphorePermit>,
 }
 
 /// What a worker does next with its job.
@@ -102,12 +113,14 @@ impl Pipeline {
         rules: PipelineRules,
     ) -> Arc<Self> {
         let slots = Arc::new(Semaphore::new(rules.concurrency));
+        let pulls = Arc::new(Semaphore::new(rules.concurrency.saturating_sub(rules.reserved)));
         Arc::new(Self {
             store,
             committee,
             destinations,
             rules,
             slots,
+            pulls,
             tails: TaskTracker::new(),
             ended: CancellationToken::new(),
         })
@@ -149,11 +162,8 @@ impl Pipeline {
         self.tails.wait().await;
     }
 
-    async fn claim(
-        &self,
-        lease: i64,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<(Job, tokio::sync::OwnedSemaphorePermit)>, Error> {
+    /// Claims what the chain asks for first, and pulls for the slots that are left over.
+    async fn claim(&self, lease: i64, cancel: &CancellationToken) -> Result<Vec<(Job, Slot)>, Error> {
         let first = tokio::select! {
             () = cancel.cancelled() => return Ok(Vec::new()),
             slot = self.slots.clone().acquire_owned() => slot,
@@ -165,8 +175,21 @@ impl Pipeline {
         {
             slots.push(slot);
         }
-        let jobs = self.store.claim(slots.len(), lease).await?;
-        Ok(jobs.into_iter().zip(slots).collect())
+        let requests = self.store.claim(Work::Requests, slots.len(), lease).await?;
+        let spare = slots.split_off(requests.len().min(slots.len()));
+        let mut claimed: Vec<(Job, Slot)> =
+            requests.into_iter().zip(slots).map(|(job, slot)| (job, Slot { _slot: slot, _pull: None })).collect();
+        let pairs: Vec<Slot> = spare
+            .into_iter()
+            .map_while(|slot| {
+                let pull = self.pulls.clone().try_acquire_owned().ok()?;
+                Some(Slot { _slot: slot, _pull: Some(pull) })
+            })
+            .collect();
+        if !pairs.is_empty() {
+            claimed.extend(self.store.claim(Work::Pulls, pairs.len(), lease).await?.into_iter().zip(pairs));
+        }
+        Ok(claimed)
     }
 
     /// Takes one claimed job as far as it goes.

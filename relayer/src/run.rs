@@ -12,6 +12,7 @@ use kms_chain::rpc::Chain;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::now_ms;
 use crate::config::{ChainConfig, Config};
 use crate::dispatch::{Committee, DispatchRules};
 use crate::error::Error;
@@ -27,6 +28,10 @@ use crate::watch::ChainSink;
 const FULFIL_GRACE_S: u64 = 300;
 /// How often the transaction manager looks, when no block wakes it.
 const TX_TICK: Duration = Duration::from_secs(1);
+/// Pulls deleted in one transaction.
+const PRUNE_STEP: usize = 100;
+/// Seconds between two looks for pulls to delete.
+const PRUNE_ROUNDS: u64 = 60;
 /// Rounds between two looks at the balance.
 const BALANCE_ROUNDS: u64 = 30;
 /// How long whoever minds an account's nonces keeps others of the same database from it.
@@ -74,7 +79,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     }
     let pipeline = Pipeline::new(store.clone(), committee.clone(), destinations, pipeline_rules(&config));
     let working = tokio::spawn(pipeline.run(cancel.clone()));
-    tasks.spawn(expire_pulls(store.clone(), cancel.clone()));
+    tasks.spawn(expire_pulls(store.clone(), config.limits.pull_retention_h, cancel.clone()));
 
     let api = Arc::new(Api {
         store: store.clone(),
@@ -83,6 +88,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         rate: RateLimit::new(config.limits.requests_per_second, config.limits.burst),
         body_bytes: config.limits.body_bytes,
         open_pulls: config.limits.open_pulls,
+        open_pulls_per_client: config.limits.open_pulls_per_client,
         pull_timeout_s: config.limits.pull_timeout_s,
         draining: AtomicBool::new(false),
     });
@@ -175,8 +181,18 @@ async fn mind_transactions(store: Store, manager: Arc<TxManager>, cancel: Cancel
     }
 }
 
-async fn expire_pulls(store: Store, cancel: CancellationToken) {
-    loop {
+/// Ends pulls whose time is over, and deletes those that ended long ago.
+async fn expire_pulls(store: Store, retention_h: u64, cancel: CancellationToken) {
+    let retention = i64::try_from(retention_h.saturating_mul(3_600_000)).unwrap_or(i64::MAX);
+    let mut full = false;
+    for round in 0u64.. {
+        // A full step says that there is more: the next one follows in the next round, so that others come in between.
+        if full || round % PRUNE_ROUNDS == 0 {
+            match store.prune_pulls(now_ms().saturating_sub(retention), PRUNE_STEP).await {
+                Ok(pruned) => full = pruned == PRUNE_STEP,
+                Err(error) => tracing::error!(%error, "old pulls can't be deleted"),
+            }
+        }
         if let Err(error) = store.expire_pulls().await {
             tracing::error!(%error, "overdue jobs can't be ended");
         }
@@ -190,11 +206,13 @@ async fn expire_pulls(store: Store, cancel: CancellationToken) {
 fn pipeline_rules(config: &Config) -> PipelineRules {
     PipelineRules {
         concurrency: config.limits.concurrency,
+        reserved: config.limits.reserved,
         lease: Duration::from_secs(config.limits.lease_s),
         dispatch: DispatchRules {
             patience: Duration::from_secs(config.parties.patience_s),
             tail: Duration::from_millis(config.parties.tail_ms),
             longest_pause: Duration::from_secs(config.parties.longest_pause_s),
+            grace: Duration::from_secs(config.limits.pull_grace_s),
         },
         ranks: Ranks { known: config.relayers.known.clone(), slot: Duration::from_millis(config.relayers.slot_ms) },
         tick: Duration::from_millis(250),

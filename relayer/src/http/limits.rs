@@ -8,6 +8,15 @@ use std::time::{Duration, Instant};
 /// Addresses remembered; when there are more, the fullest buckets (who called least lately) are forgotten.
 const MAX_CLIENTS: usize = 10_000;
 
+/// Who counts as one client: an IPv4 address, or a /64 of IPv6, of which one customer has all addresses.
+#[must_use]
+pub(super) fn client_key(client: IpAddr) -> Vec<u8> {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().into_iter().take(8).collect(),
+    }
+}
+
 /// A token bucket per client address.
 #[derive(Debug)]
 pub struct RateLimit {
@@ -63,6 +72,14 @@ impl RateLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_customer_is_one_client() {
+        let key = |text: &str| client_key(text.parse().unwrap());
+        assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::7"));
+        assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
+        assert_eq!(key("::ffff:10.0.0.1"), key("10.0.0.1"));
+    }
 
     #[test]
     fn a_client_has_its_burst_and_then_its_rate() {

@@ -39,6 +39,8 @@ pub struct Api {
     pub body_bytes: usize,
     /// Most open pull jobs.
     pub open_pulls: u64,
+    /// Most open pull jobs of one client.
+    pub open_pulls_per_client: u64,
     /// Seconds after which a pull job is given up.
     pub pull_timeout_s: u64,
     /// Set when the process is about to end.

@@ -1,12 +1,13 @@
 //! `POST /v2/public-decrypt` and `GET /v2/public-decrypt/{job}`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use alloy_primitives::{B256, Bytes};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State as Shared};
+use axum::extract::{ConnectInfo, Path, State as Shared};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use kms_chain::extra_data::ExtraData;
@@ -14,11 +15,12 @@ use kms_chain::handle::{Handle, check_request_handles};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::limits::client_key;
 use super::{Api, Failure, hash, with_retry_after};
 use crate::clock::now_ms;
 use crate::job::{Job, Payload};
 use crate::state::State;
-use crate::store::{NewPull, StoredAnswer, largest_group};
+use crate::store::{NewPull, Pulled, StoredAnswer, largest_group};
 
 /// Body of a submission. Other fields are admitted, as clients of other relayers send some.
 #[derive(Debug, Deserialize)]
@@ -31,6 +33,7 @@ pub(super) struct Submission {
 
 pub(super) async fn submit(
     Shared(api): Shared<Arc<Api>>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
     body: Result<Json<Submission>, JsonRejection>,
 ) -> Result<Response, Failure> {
     let Json(body) = body.map_err(|rejection| match rejection.status() {
@@ -45,10 +48,15 @@ pub(super) async fn submit(
     let (chain, handles) = handles(&api, &body.ciphertext_handles)?;
     let extra_data = extra_data(&api, &body.extra_data)?;
     let deadline = u64::try_from(now_ms() / 1000).unwrap_or(0) + api.pull_timeout_s;
-    let new = NewPull { chain, handles, extra_data, deadline };
-    match api.store.submit_pull(new, api.open_pulls).await {
-        Ok(Some(job)) => Ok(queued(job.id)),
-        Ok(None) => Err(Failure::busy("too many decryptions are under way", 10)),
+    let new = NewPull { chain, handles, extra_data, deadline, client: client_key(client.ip()) };
+    match api.store.submit_pull(new, api.open_pulls, api.open_pulls_per_client).await {
+        Ok(Pulled::Job(job)) => Ok(queued(job.id)),
+        Ok(Pulled::Full) => Err(Failure::busy("too many decryptions are under way", 10)),
+        Ok(Pulled::TooManyOfYours) => {
+            let message = "too many decryptions of yours are under way";
+            let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, "too_many_pulls", message);
+            Err(Failure { retry_after: Some(5), ..failure })
+        }
         Err(error) => Err(Failure::internal(&error)),
     }
 }

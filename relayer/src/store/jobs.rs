@@ -22,6 +22,41 @@ pub struct NewPull {
     pub extra_data: Bytes,
     /// When to give up, seconds of our clock.
     pub deadline: u64,
+    /// Who asks.
+    pub client: Vec<u8>,
+}
+
+/// What became of a question that came over HTTP.
+#[derive(Debug, Clone)]
+pub enum Pulled {
+    /// Its job, perhaps older than the question. Boxed, for it is large.
+    Job(Box<Job>),
+    /// Too many are open.
+    Full,
+    /// Too many of this client are open.
+    TooManyOfYours,
+}
+
+/// Which jobs to claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Any.
+    All,
+    /// What is asked for on a chain.
+    Requests,
+    /// What is asked for over HTTP.
+    Pulls,
+}
+
+impl Work {
+    /// The kind of job that is not meant.
+    fn without(self) -> &'static str {
+        match self {
+            Work::All => "",
+            Work::Requests => "public-pull",
+            Work::Pulls => "on-chain",
+        }
+    }
 }
 
 impl Store {
@@ -37,17 +72,17 @@ impl Store {
         row.as_ref().map(job).transpose()
     }
 
-    /// Takes up to `limit` jobs that are due, so that nobody else does while the lease lasts.
+    /// Takes up to `limit` jobs of `work` that are due, so that nobody else does while the lease lasts.
     ///
     /// # Errors
     /// Database.
-    pub async fn claim(&self, limit: usize, lease_ms: i64) -> Result<Vec<Job>, Error> {
+    pub async fn claim(&self, work: Work, limit: usize, lease_ms: i64) -> Result<Vec<Job>, Error> {
         macro_rules! claim {
             ($lock:literal) => {
                 concat!(
                     "UPDATE jobs SET lease_owner = $1, lease_until = $2 WHERE id IN (SELECT id FROM jobs \
                      WHERE state IN ('final', 'dispatched', 'quorum') AND next_attempt <= $3 AND lease_until <= $3 \
-                     ORDER BY next_attempt LIMIT $4",
+                     AND kind <> $5 ORDER BY next_attempt LIMIT $4",
                     $lock,
                     ") RETURNING ",
                     job_columns!()
@@ -62,9 +97,10 @@ impl Store {
         // An idle poll costs a read only.
         if sqlx::query(
             "SELECT 1 AS due FROM jobs WHERE state IN ('final', 'dispatched', 'quorum') AND next_attempt <= $1 \
-             AND lease_until <= $1 LIMIT 1",
+             AND lease_until <= $1 AND kind <> $2 LIMIT 1",
         )
         .bind(now)
+        .bind(work.without())
         .fetch_optional(&self.read)
         .await?
         .is_none()
@@ -76,6 +112,7 @@ impl Store {
             .bind(now + lease_ms)
             .bind(now)
             .bind(int(limit as u64))
+            .bind(work.without())
             .fetch_all(&self.write)
             .await?;
         rows.iter().map(job).collect()
@@ -135,12 +172,12 @@ impl Store {
         Ok(moved)
     }
 
-    /// Records a pull job, or finds the one that asks the same. One that failed is asked for again. `None`: there are
-    /// `most_open` open pull jobs already.
+    /// Records a pull job, or finds the one that asks the same. One that failed is asked for again. At most `most_open` pull
+    /// jobs are open, and `most_own` that one client asked for first.
     ///
     /// # Errors
     /// Database.
-    pub async fn submit_pull(&self, new: NewPull, most_open: u64) -> Result<Option<Job>, Error> {
+    pub async fn submit_pull(&self, new: NewPull, most_open: u64, most_own: u64) -> Result<Pulled, Error> {
         let id = pull_request_id(new.chain, &new.handles, &new.extra_data);
         let payload = Payload::PublicPull { handles: new.handles, extra_data: new.extra_data };
         let mut tx = self.begin().await?;
@@ -153,15 +190,25 @@ impl Store {
             .bind(payload.kind())
             .fetch_one(&mut *tx)
             .await?;
+            let own: AnyRow = sqlx::query(
+                "SELECT COUNT(*) AS n FROM jobs WHERE client = $1 AND state IN ('final', 'dispatched', 'quorum')",
+            )
+            .bind(new.client.clone())
+            .fetch_one(&mut *tx)
+            .await?;
+            if own.u64("n")? >= most_own {
+                return Ok(Pulled::TooManyOfYours);
+            }
             if count.u64("n")? >= most_open {
-                return Ok(None);
+                return Ok(Pulled::Full);
             }
         }
         let now = now_ms();
         match existing {
             Some(job) if !open => {
-                sqlx::query("UPDATE jobs SET deadline = $1 WHERE id = $2")
+                sqlx::query("UPDATE jobs SET deadline = $1, client = $2 WHERE id = $3")
                     .bind(int(new.deadline))
+                    .bind(new.client)
                     .bind(id.to_vec())
                     .execute(&mut *tx)
                     .await?;
@@ -173,7 +220,7 @@ impl Store {
                 let text = payload.to_text().map_err(Error::corrupt)?;
                 let added = sqlx::query(
                     "INSERT INTO jobs (id, kind, chain, state, payload, created_at, since, next_attempt, deadline, \
-                     final_tag, final_at) VALUES ($1, $2, $3, 'final', $4, $5, $5, $5, $6, 'latest', 0) \
+                     final_tag, final_at, client) VALUES ($1, $2, $3, 'final', $4, $5, $5, $5, $6, 'latest', 0, $7) \
                      ON CONFLICT (id) DO NOTHING",
                 )
                 .bind(id.to_vec())
@@ -182,6 +229,7 @@ impl Store {
                 .bind(text)
                 .bind(now)
                 .bind(int(new.deadline))
+                .bind(new.client)
                 .execute(&mut *tx)
                 .await?;
                 if added.rows_affected() == 1 {
@@ -189,10 +237,49 @@ impl Store {
                 }
             }
         }
-        let job = job_in(&mut tx, id).await?;
+        // Deleted at this very moment, for its end is long ago: the next question starts it anew.
+        let Some(job) = job_in(&mut tx, id).await? else { return Ok(Pulled::Full) };
         tx.commit().await?;
         self.stir();
-        Ok(job)
+        Ok(Pulled::Job(Box::new(job)))
+    }
+
+    /// Deletes pull jobs that ended before `before` (milliseconds), at most `limit` of them, with all that belongs to them.
+    /// Returns how many.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn prune_pulls(&self, before: i64, limit: usize) -> Result<usize, Error> {
+        let mut tx = self.begin().await?;
+        let rows = sqlx::query(
+            "SELECT id FROM jobs WHERE kind = 'public-pull' AND state IN ('done', 'expired', 'refused') AND since < $1 \
+             ORDER BY since LIMIT $2",
+        )
+        .bind(before)
+        .bind(int(limit as u64))
+        .fetch_all(&mut *tx)
+        .await?;
+        for row in &rows {
+            let id = row.hash("id")?;
+            // Whoever asks the same at this moment comes first or finds nothing; never half of it.
+            let gone = sqlx::query("DELETE FROM jobs WHERE id = $1 AND state IN ('done', 'expired', 'refused')")
+                .bind(id.to_vec())
+                .execute(&mut *tx)
+                .await?;
+            if gone.rows_affected() == 0 {
+                continue;
+            }
+            for statement in [
+                "DELETE FROM job_parties WHERE job = $1",
+                "DELETE FROM answers WHERE job = $1",
+                "DELETE FROM receipts WHERE job = $1",
+                "DELETE FROM timeline WHERE job = $1",
+            ] {
+                sqlx::query(statement).bind(id.to_vec()).execute(&mut *tx).await?;
+            }
+        }
+        tx.commit().await?;
+        Ok(rows.len())
     }
 
     /// Gives up pull jobs whose time is over.

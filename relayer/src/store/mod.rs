@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 
 pub use answers::{NewAnswer, PartyStatus, Recorded, Report, StoredAnswer, largest_group};
 pub use chain::{Applied, ChainRules, Cursor, Quarantined};
-pub use jobs::NewPull;
+pub use jobs::{NewPull, Pulled, Work};
 pub use outbox::{Account, Attempt, Mined, NewAttempt, NewTransaction, Outgoing, Purpose, TxState};
 pub use view::{PartyRow, TimelineRow, TransactionRow, View};
 
@@ -135,15 +135,18 @@ async fn sqlite_pool(url: &str, connections: u32) -> Result<AnyPool, Error> {
 }
 
 fn migrations(backend: Backend) -> Migrator {
-    let initial = match backend {
-        Backend::Sqlite => include_str!("../../migrations/sqlite/0001_initial.sql"),
-        Backend::Postgres => include_str!("../../migrations/postgres/0001_initial.sql"),
+    let [initial, clients] = match backend {
+        Backend::Sqlite => [
+            include_str!("../../migrations/sqlite/0001_initial.sql"),
+            include_str!("../../migrations/sqlite/0002_clients.sql"),
+        ],
+        Backend::Postgres => [
+            include_str!("../../migrations/postgres/0001_initial.sql"),
+            include_str!("../../migrations/postgres/0002_clients.sql"),
+        ],
     };
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "initial".into(),
-        MigrationType::Simple,
-        initial.into_sql_str(),
-        false,
-    )])
+    let migration = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![migration(1, "initial", initial), migration(2, "clients", clients)])
 }

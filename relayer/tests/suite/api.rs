@@ -25,6 +25,10 @@ struct Server {
 }
 
 async fn server(burst: f64) -> Server {
+    server_with(burst, 2, 100).await
+}
+
+async fn server_with(burst: f64, open_pulls: u64, open_pulls_per_client: u64) -> Server {
     let TempStore { store, dir } = store().await;
     let (follower, status) = watch::channel(FollowerStatus { rounds: 1, ..FollowerStatus::default() });
     let api = Arc::new(Api {
@@ -33,7 +37,8 @@ async fn server(burst: f64) -> Server {
         followers: BTreeMap::from([(CHAIN, status)]),
         rate: RateLimit::new(0.01, burst),
         body_bytes: 4096,
-        open_pulls: 2,
+        open_pulls,
+        open_pulls_per_client,
         pull_timeout_s: 60,
         draining: AtomicBool::new(false),
     });
@@ -169,6 +174,41 @@ async fn too_much_is_pushed_back_and_says_when_to_come_again() {
     assert!(limited.retry_after.is_some_and(|s| s <= 300));
     // Health is never limited.
     assert_eq!(server.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn one_client_has_only_so_many_pulls_open() {
+    let server = server_with(1_000.0, 100, 2).await;
+    assert_eq!(server.post(body(handle(1), "")).await.status, 202);
+    assert_eq!(server.post(body(handle(2), "")).await.status, 202);
+    let more = server.post(body(handle(3), "")).await;
+    assert_eq!((more.status, more.body["error"]["label"].as_str()), (429, Some("too_many_pulls")));
+    assert!(more.retry_after.is_some());
+    let again = server.post(body(handle(1), "")).await;
+    assert_eq!(again.status, 202, "asking again costs nothing");
+    // One that ended makes room.
+    let job = again.body["result"]["jobId"].as_str().unwrap().parse().unwrap();
+    server.store.shift(job, State::Final, State::Expired, "timeout", "").await.unwrap();
+    assert_eq!(server.post(body(handle(3), "")).await.status, 202);
+}
+
+#[tokio::test]
+async fn the_timeline_says_why_a_pull_waits() {
+    let server = server(1_000.0).await;
+    let queued = server.post(body(handle(1), "")).await;
+    let id = queued.body["result"]["jobId"].as_str().unwrap().to_owned();
+    let job = id.parse().unwrap();
+    server.store.shift(job, State::Final, State::Dispatched, "", "").await.unwrap();
+    let detail = "not-final: it is public, but not in a block that is final enough".to_owned();
+    let report = Report { party: 1, status: PartyStatus::NotYet, detail: detail.clone(), retry_at: 0, answer: None };
+    server.store.record(job, &[report], 3).await.unwrap();
+    let waits = "0 of 3 answers; party 1 not-yet (not-final)";
+    server.store.put_off(job, State::Dispatched, 0, "parties", waits).await.unwrap();
+    let timeline = server.get(&format!("/requests/{id}")).await.body;
+    assert_eq!((timeline["kind"].as_str(), timeline["stage"].as_str()), (Some("public-pull"), Some("dispatched")));
+    assert_eq!(timeline["waitingFor"].as_str(), Some(waits));
+    assert_eq!(timeline["parties"][0]["detail"].as_str(), Some(detail.as_str()));
+    assert_eq!(server.get(&format!("/v2/public-decrypt/{id}")).await.status, 202, "and has not failed");
 }
 
 #[tokio::test]

@@ -153,7 +153,7 @@ impl World {
                 self.apply(Vec::new(), from).await;
             }
             Op::Work { answers, finish } => {
-                for job in self.store.claim(10, 60_000).await.expect("claim") {
+                for job in self.store.claim(kms_relayer::store::Work::All, 10, 60_000).await.expect("claim") {
                     self.work(job, answers, finish).await;
                 }
             }

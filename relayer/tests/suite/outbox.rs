@@ -6,12 +6,12 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, Bytes};
 use kms_chain::follower::BlockRef;
 use kms_relayer::state::State;
-use kms_relayer::store::{Applied, Mined, NewPull, NewTransaction, PartyStatus, Report, Store, TransactionRow};
+use kms_relayer::store::{Applied, Mined, NewTransaction, PartyStatus, Report, Store, TransactionRow, Work};
 use kms_relayer::tx::{Fees, Node, NodeError, Submission, TxManager, TxRules};
 
 use crate::support::{
-    Anvil, CHAIN, FakeChain, FakeNode, TempStore, answer, fulfilled, handle, open, request, rules, signer, store,
-    tx_rules,
+    Anvil, CHAIN, FakeChain, FakeNode, TempStore, answer, fulfilled, open, pull_of, request, rules, signer, store,
+    submit, tx_rules,
 };
 
 const TARGET: Address = Address::repeat_byte(0x77);
@@ -19,8 +19,7 @@ const FEES: Fees = Fees { max_fee: 5_000_000_000, priority_fee: 1_000_000_000 };
 
 /// A job at `quorum`.
 async fn at_quorum(store: &Store, n: u8) -> B256 {
-    let pull = NewPull { chain: CHAIN, handles: vec![handle(n)], extra_data: Bytes::new(), deadline: 9_999_999_999 };
-    let id = store.submit_pull(pull, 1_000).await.unwrap().unwrap().id;
+    let id = submit(store, pull_of(n)).await.id;
     store.shift(id, State::Final, State::Dispatched, "", "").await.unwrap();
     let reports: Vec<Report> = (1..=3)
         .map(|party| Report {
@@ -272,7 +271,7 @@ async fn a_reverted_transaction_sends_its_job_back_after_a_pause() {
     manager.tick().await.unwrap();
     assert_eq!(state(&store, job).await, State::Quorum);
     assert_eq!(rows(&store, job).await[0].state, "reverted");
-    assert!(store.claim(10, 1_000).await.unwrap().is_empty(), "not at once");
+    assert!(store.claim(Work::All, 10, 1_000).await.unwrap().is_empty(), "not at once");
     assert_eq!(store.under_way(job).await.unwrap(), None);
 }
 

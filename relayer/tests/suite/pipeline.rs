@@ -7,39 +7,51 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::sol_types::SolError;
 use kms_chain::abi::DecryptionGateway;
-use kms_relayer::dispatch::{DispatchRules, Said};
-use kms_relayer::job::ChainEvent;
+use kms_relayer::dispatch::{Committee, DispatchRules, Question, Receipt, Said};
+use kms_relayer::job::{ChainEvent, Payload};
 use kms_relayer::pipeline::{Destination, Pipeline, PipelineRules, Ranks};
 use kms_relayer::state::State;
-use kms_relayer::store::{NewPull, Store};
+use kms_relayer::store::{Store, Work};
 use kms_relayer::tx::{NodeError, TxManager};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    CHAIN, CONTEXT, FakeChain, FakeNode, GATEWAY, Scripted, TempStore, answer, cleartexts, fulfilled, handle, open,
-    request, rules, signer, store, tx_rules,
+    CHAIN, CONTEXT, FakeChain, FakeNode, GATEWAY, Scripted, TempStore, answer, cleartexts, fulfilled, open, pull_of,
+    request, rules, signer, store, submit, tx_rules,
 };
 
 fn pipeline(store: &Store, parties: &Arc<Scripted>, node: &Arc<FakeNode>) -> Arc<Pipeline> {
+    pipeline_with(store, parties.clone(), node, |_| {})
+}
+
+fn pipeline_with(
+    store: &Store,
+    parties: Arc<dyn Committee>,
+    node: &Arc<FakeNode>,
+    change: impl FnOnce(&mut PipelineRules),
+) -> Arc<Pipeline> {
     let manager = TxManager::new(store.clone(), node.clone(), signer(), CHAIN, tx_rules());
     let destination = Destination { gateway: GATEWAY, lens: Address::ZERO, manager: Arc::new(manager) };
-    let rules = PipelineRules {
+    let mut rules = PipelineRules {
         concurrency: 8,
+        reserved: 2,
         lease: Duration::from_secs(60),
         dispatch: DispatchRules {
             patience: Duration::from_secs(5),
             tail: Duration::from_millis(20),
             longest_pause: Duration::from_millis(100),
+            grace: Duration::ZERO,
         },
         ranks: Ranks::default(),
         tick: Duration::from_millis(20),
     };
-    Pipeline::new(store.clone(), parties.clone(), BTreeMap::from([(CHAIN, destination)]), rules)
+    change(&mut rules);
+    Pipeline::new(store.clone(), parties, BTreeMap::from([(CHAIN, destination)]), rules)
 }
 
 async fn pull(store: &Store) -> B256 {
-    let pull = NewPull { chain: CHAIN, handles: vec![handle(1)], extra_data: Bytes::new(), deadline: 9_999_999_999 };
-    store.submit_pull(pull, 10).await.unwrap().unwrap().id
+    submit(store, pull_of(1)).await.id
 }
 
 /// Runs the pipeline until the job is in one of these states.
@@ -112,13 +124,99 @@ async fn a_refusal_by_too_many_ends_it_with_their_reason_and_by_few_does_not() {
     until(&store, pipeline(&store, &parties, &Arc::default()), job, &[State::Done]).await;
     assert_eq!(parties.times_asked(1), 1, "a refusal is final");
 
-    let other = NewPull { chain: CHAIN, handles: vec![handle(2)], extra_data: Bytes::new(), deadline: 9_999_999_999 };
-    let job = store.submit_pull(other, 10).await.unwrap().unwrap().id;
+    let job = submit(&store, pull_of(2)).await.id;
     let parties = Scripted::new(vec![vec![refuse()], vec![refuse()], vec![says(3)], vec![says(4)]]);
     until(&store, pipeline(&store, &parties, &Arc::default()), job, &[State::Refused]).await;
     let job = store.job(job).await.unwrap().unwrap();
     assert_eq!(job.reason.as_deref(), Some("not-permitted"));
     assert!(job.detail.unwrap().contains("2 parties refuse"));
+}
+
+#[tokio::test]
+async fn a_right_that_has_not_reached_the_parties_yet_is_waited_for_and_the_wait_is_explained() {
+    let TempStore { store, dir: _dir } = store().await;
+    let job = pull(&store).await;
+    // First their endpoints don't show it at all, then not in a block that is final enough.
+    let unseen = || Said::Refused { reason: "not-permitted".into(), why: "0x00 may not decrypt it".into() };
+    let deep = || Said::NotYet { why: "not-final: it is public, but not deep enough".into(), retry_after_ms: 10 };
+    let party = |n| vec![unseen(), unseen(), deep(), deep(), deep(), says(n)];
+    let parties = Scripted::new((1..=4).map(party).collect());
+    let patient = |rules: &mut PipelineRules| rules.dispatch.grace = Duration::from_secs(3_600);
+    let pipeline = pipeline_with(&store, parties.clone(), &Arc::default(), patient);
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(pipeline.run(cancel.clone()));
+    let mut reasons = std::collections::BTreeSet::new();
+    loop {
+        let job = store.job(job).await.unwrap().unwrap();
+        if job.state == State::Done {
+            break;
+        }
+        assert_ne!(job.state, State::Refused);
+        for reason in ["not-permitted", "not-final"] {
+            if job.detail.as_deref().is_some_and(|detail| detail.contains(reason)) {
+                reasons.insert(reason);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    cancel.cancel();
+    running.await.unwrap();
+    assert_eq!(reasons.into_iter().collect::<Vec<_>>(), ["not-final", "not-permitted"]);
+}
+
+/// Parties that never answer a pull.
+#[derive(Debug)]
+struct BusyWithPulls(Arc<Scripted>, std::sync::Mutex<Vec<mpsc::Sender<(u32, Said)>>>);
+
+#[async_trait::async_trait]
+impl Committee for BusyWithPulls {
+    fn parties(&self) -> Vec<u32> {
+        self.0.parties()
+    }
+    fn threshold(&self) -> usize {
+        self.0.threshold()
+    }
+    fn faults(&self) -> usize {
+        self.0.faults()
+    }
+    fn context(&self) -> B256 {
+        self.0.context()
+    }
+    fn ask(&self, question: Question) -> mpsc::Receiver<(u32, Said)> {
+        if matches!(question.payload, Payload::OnChain(_)) {
+            return self.0.ask(question);
+        }
+        let (send, receive) = mpsc::channel(1);
+        self.1.lock().unwrap().push(send);
+        receive
+    }
+    async fn receipt(&self, party: u32, request: B256) -> Option<Receipt> {
+        self.0.receipt(party, request).await
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_pulls_does_not_hold_up_what_the_chain_asks_for() {
+    let TempStore { store, dir: _dir } = store().await;
+    for n in 1..=40 {
+        submit(&store, pull_of(n)).await;
+    }
+    let parties = Arc::new(BusyWithPulls(Scripted::honest(), std::sync::Mutex::default()));
+    let pipeline = pipeline_with(&store, parties.clone(), &Arc::default(), |_| {});
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(pipeline.run(cancel.clone()));
+    while parties.1.lock().unwrap().len() < 6 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Every slot that a pull may have is taken, and stays so.
+    let (_chain, id) = on_chain(&store, CONTEXT).await;
+    while store.job(id).await.unwrap().unwrap().state != State::Submitting {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(parties.1.lock().unwrap().len(), 6, "two of eight slots are no pull's");
+    cancel.cancel();
+    parties.1.lock().unwrap().clear();
+    running.await.unwrap();
 }
 
 #[tokio::test]
@@ -160,7 +258,7 @@ async fn a_gateway_request_is_posted_once_even_if_the_relayer_is_killed_at_every
         let store = &temp.store;
         match stop {
             State::Dispatched => {
-                store.claim(1, 60_000).await.unwrap();
+                store.claim(Work::All, 1, 60_000).await.unwrap();
                 store.shift(id, State::Final, State::Dispatched, "", "").await.unwrap();
             }
             State::Quorum => {
@@ -172,7 +270,7 @@ async fn a_gateway_request_is_posted_once_even_if_the_relayer_is_killed_at_every
                     retry_at: 0,
                     answer: Some(answer(party, 7)),
                 };
-                store.claim(1, 60_000).await.unwrap();
+                store.claim(Work::All, 1, 60_000).await.unwrap();
                 store.record(id, &[report(1), report(2), report(3)], 3).await.unwrap();
                 assert_eq!(parties.times_asked(1), 0);
             }

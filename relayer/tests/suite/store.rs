@@ -3,9 +3,9 @@
 use alloy::primitives::{B256, Bytes, U256};
 use kms_relayer::job::ChainEvent;
 use kms_relayer::state::State;
-use kms_relayer::store::{NewPull, PartyStatus, Quarantined, Report};
+use kms_relayer::store::{NewPull, PartyStatus, Pulled, Quarantined, Report, Work};
 
-use crate::support::{CHAIN, FakeChain, answer, cleartexts, fulfilled, handle, open, request, rules, store};
+use crate::support::{CHAIN, FakeChain, answer, cleartexts, fulfilled, open, pull_of, request, rules, store, submit};
 
 fn said(party: u32, value: u8) -> Report {
     Report {
@@ -49,10 +49,10 @@ async fn answers_survive_a_reorganisation_and_the_request_is_finished_from_them(
     chain.mine(2, Vec::new());
     temp.store.apply(&rules(2), &chain.step(orphaned, 1)).await.unwrap();
     assert_eq!(temp.store.job(id).await.unwrap().unwrap().state, State::Orphaned);
-    assert!(temp.store.claim(10, 1_000).await.unwrap().is_empty());
+    assert!(temp.store.claim(Work::All, 10, 1_000).await.unwrap().is_empty());
     chain.mine(1, vec![(id, ChainEvent::Requested { request, fee: U256::ZERO })]);
     temp.store.apply(&rules(2), &chain.step(Vec::new(), 2)).await.unwrap();
-    let claimed = temp.store.claim(10, 1_000).await.unwrap();
+    let claimed = temp.store.claim(Work::All, 10, 1_000).await.unwrap();
     assert_eq!(claimed[0].state, State::Final);
     temp.store.shift(id, State::Final, State::Dispatched, "", "").await.unwrap();
     assert!(temp.store.record(id, &[], 3).await.unwrap().quorum_now);
@@ -80,38 +80,98 @@ async fn a_fulfilment_is_done_only_when_it_is_deep_enough() {
 #[tokio::test]
 async fn a_claimed_job_is_nobody_elses_until_its_lease_ends_or_its_owner_comes_back() {
     let temp = store().await;
-    let pull = NewPull { chain: CHAIN, handles: vec![handle(1)], extra_data: Bytes::new(), deadline: 9_999_999_999 };
-    let job = temp.store.submit_pull(pull, 10).await.unwrap().unwrap();
-    assert_eq!(temp.store.claim(10, 60_000).await.unwrap().len(), 1);
-    assert!(temp.store.claim(10, 60_000).await.unwrap().is_empty());
+    let job = submit(&temp.store, pull_of(1)).await;
+    assert_eq!(temp.store.claim(Work::All, 10, 60_000).await.unwrap().len(), 1);
+    assert!(temp.store.claim(Work::All, 10, 60_000).await.unwrap().is_empty());
     let other = open(temp.dir.path(), "other").await;
-    assert!(other.claim(10, 60_000).await.unwrap().is_empty());
+    assert!(other.claim(Work::All, 10, 60_000).await.unwrap().is_empty());
     // The owner was killed and starts again.
     let again = open(temp.dir.path(), "test").await;
-    assert_eq!(again.claim(10, 0).await.unwrap()[0].id, job.id);
+    assert_eq!(again.claim(Work::All, 10, 0).await.unwrap()[0].id, job.id);
     // A lease of no time is over at once.
-    assert_eq!(other.claim(10, 60_000).await.unwrap().len(), 1);
+    assert_eq!(other.claim(Work::All, 10, 60_000).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn equal_questions_share_a_job_and_a_failed_one_is_asked_again() {
     let temp = store().await;
-    let pull = |n| NewPull { chain: CHAIN, handles: vec![handle(n)], extra_data: Bytes::new(), deadline: 1 };
-    let first = temp.store.submit_pull(pull(1), 2).await.unwrap().unwrap();
-    assert_eq!(temp.store.submit_pull(pull(1), 2).await.unwrap().unwrap().id, first.id);
-    assert!(temp.store.submit_pull(pull(2), 2).await.unwrap().is_some());
-    assert!(temp.store.submit_pull(pull(3), 2).await.unwrap().is_none(), "two are open, which is the limit");
-    assert_eq!(temp.store.expire_pulls().await.unwrap(), 2);
-    assert_eq!(temp.store.job(first.id).await.unwrap().unwrap().state, State::Expired);
-    let again = temp.store.submit_pull(pull(1), 2).await.unwrap().unwrap();
-    assert_eq!((again.id, again.state), (first.id, State::Final));
+    let pull = |n, client: &[u8]| NewPull { deadline: 1, client: client.to_vec(), ..pull_of(n) };
+    let ask = async |n, client: &[u8]| temp.store.submit_pull(pull(n, client), 3, 2).await.unwrap();
+    let id = |pulled| if let Pulled::Job(job) = pulled { Some((job.id, job.state)) } else { None };
+    let first = id(ask(1, b"a").await).unwrap();
+    assert_eq!(id(ask(1, b"b").await), Some(first), "the same question is the same job, whoever asks");
+    assert!(id(ask(2, b"a").await).is_some());
+    assert!(matches!(ask(3, b"a").await, Pulled::TooManyOfYours));
+    assert!(id(ask(3, b"b").await).is_some());
+    assert!(matches!(ask(4, b"b").await, Pulled::Full), "three are open, which is the limit");
+    assert!(id(ask(2, b"b").await).is_some(), "a known question is not a new one");
+    assert_eq!(temp.store.expire_pulls().await.unwrap(), 3);
+    assert_eq!(temp.store.job(first.0).await.unwrap().unwrap().state, State::Expired);
+    assert_eq!(id(ask(1, b"a").await), Some((first.0, State::Final)));
+}
+
+#[tokio::test]
+async fn equal_questions_at_the_same_moment_are_one_job() {
+    let temp = store().await;
+    let asked = futures::future::join_all((0..8).map(|_| submit(&temp.store, pull_of(1)))).await;
+    assert!(asked.iter().all(|job| job.id == asked[0].id));
+    let view = temp.store.view(asked[0].id).await.unwrap().unwrap();
+    assert_eq!(view.timeline.len(), 1);
+    assert_eq!(temp.store.claim(Work::All, 10, 60_000).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn pulls_and_requests_are_claimed_apart() {
+    let temp = store().await;
+    let (id, request) = request(0, 0, 9_000);
+    let mut chain = FakeChain::new();
+    chain.mine(1, vec![(id, ChainEvent::Requested { request, fee: U256::ZERO })]);
+    temp.store.apply(&rules(2), &chain.step(Vec::new(), 0)).await.unwrap();
+    let pull = submit(&temp.store, pull_of(1)).await.id;
+    let claim = async |work| {
+        let jobs = temp.store.claim(work, 10, 0).await.unwrap();
+        jobs.into_iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    assert_eq!(claim(Work::Requests).await, [id]);
+    assert_eq!(claim(Work::Pulls).await, [pull]);
+    assert_eq!(claim(Work::All).await.len(), 2);
+}
+
+#[tokio::test]
+async fn pulls_that_ended_long_ago_are_deleted_step_by_step_and_nothing_else_is() {
+    let temp = store().await;
+    let (request_id, request) = request(0, 0, 9_000);
+    let mut chain = FakeChain::new();
+    chain.mine(1, vec![(request_id, ChainEvent::Requested { request, fee: U256::ZERO })]);
+    chain.mine(1, vec![(request_id, fulfilled())]);
+    temp.store.apply(&rules(0), &chain.step(Vec::new(), 0)).await.unwrap();
+    let open = submit(&temp.store, pull_of(1)).await.id;
+    let mut ended = Vec::new();
+    for n in 2..5 {
+        let id = submit(&temp.store, pull_of(n)).await.id;
+        temp.store.shift(id, State::Final, State::Dispatched, "", "").await.unwrap();
+        temp.store.record(id, &[said(1, 7), said(2, 7), said(3, 7)], 3).await.unwrap();
+        temp.store.shift(id, State::Quorum, State::Done, "", "").await.unwrap();
+        temp.store.record_receipt(id, 1, &[1], 1).await.unwrap();
+        ended.push(id);
+    }
+    assert_eq!(temp.store.prune_pulls(0, 10).await.unwrap(), 0, "their time is not over");
+    let later = i64::MAX;
+    assert_eq!(temp.store.prune_pulls(later, 2).await.unwrap(), 2);
+    assert_eq!(temp.store.prune_pulls(later, 2).await.unwrap(), 1);
+    for id in ended {
+        assert!(temp.store.view(id).await.unwrap().is_none());
+        assert!(temp.store.answers(id).await.unwrap().is_empty() && temp.store.parties(id).await.unwrap().is_empty());
+        assert!(temp.store.receipt_parties(id).await.unwrap().is_empty());
+    }
+    assert!(temp.store.job(open).await.unwrap().is_some());
+    assert!(temp.store.job(request_id).await.unwrap().is_some(), "what the chain asked for stays on record");
 }
 
 #[tokio::test]
 async fn disagreeing_answers_are_no_quorum_and_late_ones_are_kept_as_late() {
     let temp = store().await;
-    let pull = NewPull { chain: CHAIN, handles: vec![handle(1)], extra_data: Bytes::new(), deadline: 9_999_999_999 };
-    let id = temp.store.submit_pull(pull, 10).await.unwrap().unwrap().id;
+    let id = submit(&temp.store, pull_of(1)).await.id;
     temp.store.shift(id, State::Final, State::Dispatched, "", "").await.unwrap();
     let recorded = temp.store.record(id, &[said(1, 7), said(2, 8), said(3, 7)], 3).await.unwrap();
     assert_eq!((recorded.agreeing, recorded.quorum_now), (2, false));

@@ -13,9 +13,9 @@ use kms_chain::follower::BlockRef;
 use kms_chain::request::{Finality, Request, request_id};
 use kms_chain::rpc::Chain;
 use kms_relayer::dispatch::{Committee, Question, Receipt, Said};
-use kms_relayer::job::{ChainEvent, GatewayRequest, Located};
+use kms_relayer::job::{ChainEvent, GatewayRequest, Job, Located};
 use kms_relayer::metrics::Metrics;
-use kms_relayer::store::{Applied, ChainRules, Mined, NewAnswer, Store};
+use kms_relayer::store::{Applied, ChainRules, Mined, NewAnswer, NewPull, Pulled, Store};
 use kms_relayer::tx::{Fees, Node, NodeError, Signer, TxRules};
 use tokio::sync::mpsc;
 
@@ -69,6 +69,20 @@ pub(crate) fn request(nonce: u64, finality: u16, deadline: u64) -> (B256, Gatewa
         context_id: CONTEXT,
     };
     (request_id(CHAIN, GATEWAY, &Request::from(request.clone())), request)
+}
+
+/// Records a pull and returns its job.
+pub(crate) async fn submit(store: &Store, pull: NewPull) -> Job {
+    match store.submit_pull(pull, 1_000, 1_000).await.expect("database") {
+        Pulled::Job(job) => *job,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Asks for one handle.
+pub(crate) fn pull_of(n: u8) -> NewPull {
+    let (extra_data, client) = (Bytes::new(), Vec::new());
+    NewPull { chain: CHAIN, handles: vec![handle(n)], extra_data, deadline: 9_999_999_999, client }
 }
 
 pub(crate) fn handle(n: u8) -> B256 {
