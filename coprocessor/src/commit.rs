@@ -1,23 +1,23 @@
 //! Puts digests on the chain: signs batches and sees their transactions through.
 //!
 //! One transaction is under way at a time. Its signed bytes and its nonce are stored before it is sent, so after a kill the
-//! very same bytes are sent again. Whether a handle *is* committed is decided by the registry's events alone, which the
-//! follower records: a reorg that takes the event away brings the commitment back to be submitted.
+//! very same bytes are sent again. A batch is simulated first; one that the registry would refuse is halved until the
+//! commitments that are to blame are alone, and the others go. A transaction that can't be mined, or not for long, gives its
+//! nonce to an empty one, so that nothing waits behind it for ever.
+//!
+//! Whether a handle *is* committed is decided by the registry's events alone, which the follower records: a reorg that takes
+//! the event away brings the commitment back to be submitted.
+
+mod outbox;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use alloy::{
-    consensus::{SignableTransaction, TxEip1559, TxEnvelope},
-    eips::eip2718::Encodable2718,
-    network::TxSignerSync,
-    signers::local::PrivateKeySigner,
-    sol_types::SolCall,
-};
-use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
+use alloy::{signers::local::PrivateKeySigner, sol_types::SolCall};
+use alloy_primitives::{Address, B256, Bytes};
 use kms_chain::{
     abi::{CiphertextRegistry, ICiphertextRegistry},
     eip712::{self, CiphertextCommitment, Eip712Domain},
@@ -27,20 +27,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::CommitConfig,
-    error::{Error, Result},
-    ledger::{Broadcast, Fees, Ledger, Receipt, Simulation},
+    error::Result,
+    ledger::{Ledger, Simulation},
     metrics::Metrics,
-    store::{Attempt, Commitment, OutboxEntry, OutboxState, Store},
+    store::{Commitment, OutboxEntry, OutboxState, Store},
 };
 
-/// Seconds between two broadcasts of the same bytes.
-const REBROADCAST: u64 = 10;
-/// Seconds between two looks at a transaction that is mined but not final.
-const LOOK_BACK: u64 = 5;
 /// Seconds to wait for the follower to see what the registry already holds.
 const FOLLOWER_LAG: u64 = 5;
-/// Seconds to wait after a batch that would revert, or did.
+/// Seconds to wait when it is not the commitments' fault that nothing can be sent.
 const RETRY: u64 = 15;
+/// Simulations in one go while halving a batch; what is left is looked at later.
+const SIMULATIONS: usize = 48;
+/// When so many commitments in a row are refused alone and none is taken, the fault is not theirs.
+const HOPELESS: usize = 8;
 /// Gas added to every estimate: storage may have become cold in the meantime.
 const GAS_RESERVE: u64 = 30_000;
 
@@ -73,6 +73,15 @@ pub struct Committer<L> {
     looked_back: Option<u64>,
     /// The signed version that the node found too cheap.
     underpriced: Option<B256>,
+    /// How often in a row the node refused a signed version for another reason.
+    refused: HashMap<B256, u32>,
+}
+
+/// Commitments that the registry takes together.
+struct Batch {
+    items: Vec<Commitment>,
+    calldata: Vec<u8>,
+    gas: u64,
 }
 
 impl<L> std::fmt::Debug for Committer<L> {
@@ -88,7 +97,16 @@ impl<L: Ledger> Committer<L> {
     /// A committer for the registry of one chain.
     pub fn new(ledger: L, store: Store, setup: CommitterSetup) -> Self {
         let domain = eip712::registry_domain(setup.chain_id, setup.registry);
-        Self { ledger, store, domain, setup, sent_at: HashMap::new(), looked_back: None, underpriced: None }
+        Self {
+            ledger,
+            store,
+            domain,
+            setup,
+            sent_at: HashMap::new(),
+            looked_back: None,
+            underpriced: None,
+            refused: HashMap::new(),
+        }
     }
 
     /// Works until `cancel`; woken by `wake` and by a tick.
@@ -117,137 +135,6 @@ impl<L: Ledger> Committer<L> {
         Ok(())
     }
 
-    /// Brings the outbox up to date. Returns whether a transaction is still open.
-    async fn settle(&mut self, now: u64) -> Result<bool> {
-        let entries = self.store.unsettled_transactions(self.setup.chain_id).await?;
-        if entries.is_empty() {
-            return Ok(false);
-        }
-        // A mined one only needs a look now and then, until it is final.
-        let look_back = self.looked_back.is_none_or(|at| now.saturating_sub(at) >= LOOK_BACK);
-        if look_back {
-            self.looked_back = Some(now);
-        }
-        let mut open = false;
-        for entry in entries {
-            if entry.state != OutboxState::Open && !look_back {
-                continue;
-            }
-            match self.find_receipt(&entry).await? {
-                Some(receipt) => self.mined(&entry, receipt, now).await?,
-                None => open |= self.push(entry, now).await?,
-            }
-        }
-        Ok(open)
-    }
-
-    async fn find_receipt(&self, entry: &OutboxEntry) -> Result<Option<Receipt>> {
-        for attempt in entry.attempts.iter().rev() {
-            if let Some(receipt) = self.ledger.receipt(attempt.hash).await? {
-                return Ok(Some(receipt));
-            }
-        }
-        Ok(None)
-    }
-
-    async fn mined(&mut self, entry: &OutboxEntry, receipt: Receipt, now: u64) -> Result<()> {
-        let block = Some((receipt.block_number, receipt.block_hash));
-        let state = if receipt.success { OutboxState::Mined } else { OutboxState::Reverted };
-        if entry.state != state || entry.block != block {
-            self.store.move_transaction(entry.id, state, block, now + RETRY).await?;
-            if receipt.success {
-                tracing::info!(
-                    chain_id = self.setup.chain_id,
-                    nonce = entry.nonce,
-                    gas = receipt.gas_used,
-                    "commitments are mined"
-                );
-                self.setup.metrics.commit_transactions.with_label_values(&["mined"]).inc();
-            } else {
-                tracing::error!(
-                    chain_id = self.setup.chain_id,
-                    nonce = entry.nonce,
-                    "a commitment transaction reverted"
-                );
-                self.setup.metrics.commit_transactions.with_label_values(&["reverted"]).inc();
-            }
-            for attempt in &entry.attempts {
-                self.sent_at.remove(&attempt.hash);
-            }
-        }
-        if receipt.block_number <= self.ledger.final_block().await? {
-            self.store.move_transaction(entry.id, OutboxState::Final, block, now).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends a transaction that is in no block, again or better paid. Returns whether its nonce is still to be filled.
-    async fn push(&mut self, mut entry: OutboxEntry, now: u64) -> Result<bool> {
-        if entry.state != OutboxState::Open {
-            tracing::warn!(
-                chain_id = self.setup.chain_id,
-                nonce = entry.nonce,
-                "a reorg took a commitment transaction"
-            );
-            self.store.move_transaction(entry.id, OutboxState::Open, None, now).await?;
-        }
-        if self.ledger.final_nonce(entry.sender).await? > entry.nonce {
-            tracing::error!(
-                chain_id = self.setup.chain_id,
-                nonce = entry.nonce,
-                "somebody else used the submitter's nonce"
-            );
-            self.store.move_transaction(entry.id, OutboxState::Displaced, None, now).await?;
-            self.setup.metrics.commit_transactions.with_label_values(&["displaced"]).inc();
-            return Ok(false);
-        }
-        let Some(last) = entry.attempts.last().cloned() else {
-            return Err(Error::Corrupt { column: "attempts" });
-        };
-        let old = now.saturating_sub(last.signed_at) >= self.setup.config.bump_after_seconds;
-        if old || self.underpriced == Some(last.hash) {
-            if let Some(fees) = bump(&last, self.ledger.fees().await?, u128::from(self.setup.config.max_fee_per_gas)) {
-                let attempt = self.sign(&entry, fees, now)?;
-                self.store.insert_attempt(entry.id, &attempt).await?;
-                tracing::info!(
-                    chain_id = self.setup.chain_id,
-                    nonce = entry.nonce,
-                    max_fee = fees.max_fee,
-                    "paying more"
-                );
-                entry.attempts.push(attempt);
-            }
-            self.underpriced = None;
-        }
-        if let Some(attempt) = entry.attempts.last() {
-            let due = self.sent_at.get(&attempt.hash).is_none_or(|sent| now.saturating_sub(*sent) >= REBROADCAST);
-            if due {
-                self.send(attempt, entry.nonce, now).await?;
-            }
-        }
-        Ok(true)
-    }
-
-    async fn send(&mut self, attempt: &Attempt, nonce: u64, now: u64) -> Result<()> {
-        self.sent_at.insert(attempt.hash, now);
-        match self.ledger.broadcast(&attempt.raw).await? {
-            Broadcast::Accepted => tracing::debug!(chain_id = self.setup.chain_id, nonce, hash = %attempt.hash, "sent"),
-            Broadcast::Underpriced => self.underpriced = Some(attempt.hash),
-            Broadcast::NonceUsed => {
-                tracing::debug!(chain_id = self.setup.chain_id, nonce, "the nonce is used, its receipt decides")
-            }
-            Broadcast::Refused(reason) => {
-                tracing::warn!(
-                    chain_id = self.setup.chain_id,
-                    nonce,
-                    reason,
-                    "the node refuses a commitment transaction"
-                );
-            }
-        }
-        Ok(())
-    }
-
     /// Starts a transaction for what is ready.
     async fn propose(&mut self, now: u64) -> Result<()> {
         let ready = self.store.ready_commitments(self.setup.chain_id, now, self.setup.config.batch).await?;
@@ -255,45 +142,85 @@ impl<L: Ledger> Committer<L> {
         if items.is_empty() {
             return Ok(());
         }
-        let handles: Vec<B256> = items.iter().map(|item| item.handle).collect();
-        let calldata = self.calldata(&items);
-        let gas = match self.ledger.simulate(self.setup.account.address(), self.setup.registry, &calldata).await? {
-            Simulation::Gas(gas) => gas,
-            Simulation::Reverts(reason) => {
-                tracing::error!(
-                    chain_id = self.setup.chain_id,
-                    reason,
-                    items = items.len(),
-                    "the registry would refuse commitments"
-                );
-                return self.store.postpone_commitments(&handles, now + RETRY).await;
-            }
-        };
+        let Some(batch) = self.admissible(items, now).await? else { return Ok(()) };
         let sender = self.setup.account.address();
         let own = self.store.highest_nonce(self.setup.chain_id, sender).await?.map_or(0, |nonce| nonce + 1);
-        let fees = cap(self.ledger.fees().await?, u128::from(self.setup.config.max_fee_per_gas));
-        let mut entry = OutboxEntry {
+        let entry = OutboxEntry {
             id: 0,
             chain_id: self.setup.chain_id,
             sender,
             nonce: self.ledger.next_nonce(sender).await?.max(own),
             destination: self.setup.registry,
-            calldata,
-            gas_limit: gas + gas / 5 + GAS_RESERVE,
+            calldata: batch.calldata,
+            gas_limit: batch.gas + batch.gas / 5 + GAS_RESERVE,
             state: OutboxState::Open,
             block: None,
             attempts: Vec::new(),
         };
-        let attempt = self.sign(&entry, fees, now)?;
-        entry.attempts.push(attempt.clone());
-        self.store.insert_transaction(&entry, &handles).await?;
+        let handles: Vec<B256> = batch.items.iter().map(|item| item.handle).collect();
         tracing::info!(
             chain_id = self.setup.chain_id,
             nonce = entry.nonce,
             items = handles.len(),
             "committing digests"
         );
-        self.send(&attempt, entry.nonce, now).await
+        self.start(entry, &handles, false, now).await
+    }
+
+    /// The part of `items` that the registry takes, found by halving. A commitment that it does not take alone is put off with
+    /// the reason; `None` when nothing can be sent now.
+    async fn admissible(&mut self, items: Vec<Commitment>, now: u64) -> Result<Option<Batch>> {
+        let whole = items.len();
+        let mut parts = VecDeque::from([items]);
+        let mut good: Vec<Batch> = Vec::new();
+        let mut refused = 0;
+        for _ in 0..SIMULATIONS {
+            let Some(items) = parts.pop_front() else { break };
+            match self.simulate(items).await? {
+                (Simulation::Gas(gas), items, calldata) => good.push(Batch { items, calldata, gas }),
+                (Simulation::Unable(reason), items, _) => {
+                    tracing::error!(chain_id = self.setup.chain_id, reason, "commitments can't be sent");
+                    let mut handles: Vec<B256> = items.iter().map(|item| item.handle).collect();
+                    handles.extend(parts.iter().flatten().map(|item| item.handle));
+                    self.store.postpone_commitments(&handles, now + RETRY).await?;
+                    break;
+                }
+                (Simulation::Reverts(reason), items, _) => match items.as_slice() {
+                    [item] => {
+                        let handle = item.handle;
+                        tracing::error!(chain_id = self.setup.chain_id, %handle, reason, "the registry would refuse it");
+                        self.store.fail_commitment(handle, &reason, now).await?;
+                        refused += 1;
+                        if refused >= HOPELESS && good.is_empty() {
+                            let rest: Vec<B256> = parts.iter().flatten().map(|item| item.handle).collect();
+                            self.store.postpone_commitments(&rest, now + RETRY).await?;
+                            break;
+                        }
+                    }
+                    _ => {
+                        let (left, right) = items.split_at(items.len() / 2);
+                        parts.push_front(right.to_vec());
+                        parts.push_front(left.to_vec());
+                    }
+                },
+            }
+        }
+        if good.len() <= 1 {
+            return Ok(good.pop());
+        }
+        let items: Vec<Commitment> = good.iter().flat_map(|batch| batch.items.iter().copied()).collect();
+        tracing::warn!(chain_id = self.setup.chain_id, items = items.len(), of = whole, "committing without some");
+        match self.simulate(items).await? {
+            (Simulation::Gas(gas), items, calldata) => Ok(Some(Batch { items, calldata, gas })),
+            // Each for itself, but not together: one part now, the others after it.
+            _ => Ok(good.into_iter().next()),
+        }
+    }
+
+    async fn simulate(&self, items: Vec<Commitment>) -> Result<(Simulation, Vec<Commitment>, Vec<u8>)> {
+        let calldata = self.calldata(&items);
+        let said = self.ledger.simulate(self.setup.account.address(), self.setup.registry, &calldata).await?;
+        Ok((said, items, calldata))
     }
 
     /// Asks the registry itself, so that what somebody else committed costs nothing.
@@ -332,47 +259,6 @@ impl<L: Ledger> Committer<L> {
         let items: Vec<ICiphertextRegistry::Commitment> = statement.into_iter().map(Into::into).collect();
         CiphertextRegistry::commitCall { items, signatures: vec![Bytes::copy_from_slice(&signature)] }.abi_encode()
     }
-
-    fn sign(&self, entry: &OutboxEntry, fees: Fees, now: u64) -> Result<Attempt> {
-        let mut tx = TxEip1559 {
-            chain_id: entry.chain_id,
-            nonce: entry.nonce,
-            gas_limit: entry.gas_limit,
-            max_fee_per_gas: fees.max_fee,
-            max_priority_fee_per_gas: fees.priority_fee,
-            to: TxKind::Call(entry.destination),
-            value: U256::ZERO,
-            access_list: Default::default(),
-            input: Bytes::copy_from_slice(&entry.calldata),
-        };
-        let signature =
-            self.setup.account.sign_transaction_sync(&mut tx).map_err(|error| Error::Signer(error.to_string()))?;
-        let envelope = TxEnvelope::from(tx.into_signed(signature));
-        Ok(Attempt {
-            hash: *envelope.tx_hash(),
-            raw: envelope.encoded_2718(),
-            max_fee: fees.max_fee,
-            priority_fee: fees.priority_fee,
-            signed_at: now,
-        })
-    }
-}
-
-fn cap(fees: Fees, most: u128) -> Fees {
-    let max_fee = fees.max_fee.min(most);
-    Fees { max_fee, priority_fee: fees.priority_fee.min(max_fee) }
-}
-
-/// Fees of a replacement: what the chain asks now, at least an eighth more than before (nodes ask for a tenth), never more
-/// than `most`. `None` when the cap leaves no room for an eighth.
-fn bump(last: &Attempt, asked: Fees, most: u128) -> Option<Fees> {
-    let more = |fee: u128| fee + fee / 8 + 1;
-    let least = Fees { max_fee: more(last.max_fee), priority_fee: more(last.priority_fee) };
-    if least.max_fee > most {
-        return None;
-    }
-    let max_fee = asked.max_fee.max(least.max_fee).min(most);
-    Some(Fees { max_fee, priority_fee: asked.priority_fee.max(least.priority_fee).min(max_fee) })
 }
 
 /// Seconds since 1970.
@@ -381,4 +267,4 @@ pub(crate) fn now() -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

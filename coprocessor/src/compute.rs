@@ -9,10 +9,10 @@ use alloy_primitives::B256;
 use async_trait::async_trait;
 
 use crate::{
-    crew::Trade,
-    error::{Error, Result},
+    crew::{Trade, apart},
+    error::Result,
     event::Kind,
-    fhe::{Engine, input_metadata},
+    fhe::{Arithmetic, input_metadata},
     inputs::InputChain,
     metrics::Metrics,
     signals::Signals,
@@ -32,7 +32,7 @@ pub struct Compute {
     /// The database.
     pub store: Store,
     /// Keys and arithmetic.
-    pub engine: Arc<Engine>,
+    pub engine: Arc<dyn Arithmetic>,
     /// What inputs are bound to, by chain.
     pub chains: BTreeMap<u64, InputChain>,
     /// Who is woken by results.
@@ -112,10 +112,7 @@ impl Compute {
             }
         }
         let engine = self.engine.clone();
-        let result = tokio::task::spawn_blocking(move || engine.compute(&operation, &operands))
-            .await
-            .map_err(|_| Error::Task("compute"))?;
-        Ok(match result {
+        Ok(match apart("the computation", move || engine.compute(&operation, &operands)).await? {
             Ok(bytes) => Outcome::Computed(bytes),
             Err(reason) => Outcome::Failed(reason),
         })
@@ -135,17 +132,15 @@ impl Compute {
         let input = stored.input;
         let metadata = input_metadata(chain_id, chain.access_control, input.contract, input.user);
         let engine = self.engine.clone();
-        let expanded = tokio::task::spawn_blocking(move || engine.expand_input(&input.ciphertext, &metadata))
-            .await
-            .map_err(|_| Error::Task("expand"))?;
-        match expanded {
+        let expand = move || engine.expand_input(&input.ciphertext, &metadata).map_err(|error| error.to_string());
+        match apart("the expansion", expand).await? {
             Ok(members) if members.len() == stored.handles.len() => {
                 let members: Vec<(B256, Vec<u8>)> = stored.handles.into_iter().zip(members).collect();
                 self.store.store_expansion(&members).await?;
                 Ok(None)
             }
             Ok(_) => Ok(Some(Outcome::Failed("the list has another length than when it was posted".into()))),
-            Err(error) => Ok(Some(Outcome::Failed(error.to_string()))),
+            Err(reason) => Ok(Some(Outcome::Failed(reason))),
         }
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How long a crew sleeps when nobody wakes it, and after a failure of its own.
 const IDLE: Duration = Duration::from_secs(2);
@@ -25,6 +25,21 @@ pub trait Trade: Send + Sync + 'static {
 
     /// Does one job. An error is our own fault (database, object store): the job stays and is tried again.
     async fn work(&self, job: Self::Job) -> Result<()>;
+}
+
+/// Runs a computation on a thread of its own. A panic in it is its failure, not ours: what panicked once would again.
+///
+/// # Errors
+/// When the process is about to end.
+pub(crate) async fn apart<T: Send + 'static>(
+    task: &'static str,
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<Result<T, String>> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => Ok(result),
+        Err(error) if error.is_panic() => Ok(Err(format!("{task} panicked"))),
+        Err(_) => Err(Error::Task(task)),
+    }
 }
 
 /// Works until `cancel`, `places` jobs at once; running jobs are finished first. `next` is told of every finished job.
@@ -72,4 +87,16 @@ pub async fn drive<T: Trade>(trade: Arc<T>, places: usize, wake: &Notify, cancel
         }
     }
     while running.join_next().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_of_its_job_alone() {
+        assert_eq!(apart("sum", || Ok(1 + 1)).await.unwrap(), Ok(2));
+        let lost: Result<(), String> = apart("sum", || panic!("no such number")).await.unwrap();
+        assert_eq!(lost, Err("sum panicked".into()));
+    }
 }

@@ -16,6 +16,37 @@ use crate::{
     event::{Kind, Operation},
 };
 
+/// What the workers need of the keys, as a trait: tests put arithmetic of their own behind it.
+pub trait Arithmetic: std::fmt::Debug + Send + Sync {
+    /// Id of the key.
+    fn key_id(&self) -> B256;
+
+    /// Checks form and proof of a list and returns the types of its members. Nothing is expanded: a post of 24 KB must not
+    /// cost 16 MB before the chain has seen it.
+    ///
+    /// # Errors
+    /// What is wrong with it; all but [`InputError::Eval`] is the poster's fault.
+    fn check_input(&self, list: &[u8], metadata: &InputMetadata) -> Result<Vec<FheType>, InputError>;
+
+    /// Expands a list into the bytes of its members. Its proof is checked again: the bytes come from a file.
+    ///
+    /// # Errors
+    /// As [`Arithmetic::check_input`].
+    fn expand_input(&self, list: &[u8], metadata: &InputMetadata) -> Result<Vec<Vec<u8>>, InputError>;
+
+    /// Evaluates an operation on the stored bytes of its operands.
+    ///
+    /// # Errors
+    /// Why it can't be evaluated; it never can.
+    fn compute(&self, operation: &Operation, operands: &[Vec<u8>]) -> Result<Vec<u8>, String>;
+
+    /// Squashes a stored ciphertext and returns the bytes of its object.
+    ///
+    /// # Errors
+    /// Why it can't be squashed.
+    fn squash_object(&self, handle: B256, bytes: &[u8]) -> Result<Vec<u8>, String>;
+}
+
 /// The keys of one bundle, ready for use: about 1 GB with production parameters.
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -34,41 +65,50 @@ impl Engine {
         Ok(Self { public, eval })
     }
 
-    /// Id of the key.
-    #[must_use]
-    pub fn key_id(&self) -> B256 {
-        self.public.info().key_id().into()
-    }
-
     /// Its parameter set.
     #[must_use]
     pub fn params(&self) -> ParamsId {
         self.eval.params()
     }
 
-    /// Checks form and proof of a list and returns the types of its members. Nothing is expanded: a post of 24 KB must not
-    /// cost 16 MB before the chain has seen it.
-    ///
-    /// # Errors
-    /// What is wrong with it; all but [`InputError::Eval`] is the poster's fault.
-    pub fn check_input(&self, list: &[u8], metadata: &InputMetadata) -> Result<Vec<FheType>, InputError> {
+    fn read(&self, handle: B256, bytes: &[u8]) -> Result<Ciphertext, String> {
+        Ciphertext::from_bytes(bytes, fhe_type(handle)?, self.params()).map_err(|error| format!("{handle}: {error}"))
+    }
+
+    fn trivial(&self, fhe_type: FheType, plain: U256) -> Result<Ciphertext, String> {
+        let plain = Plaintext::new(fhe_type, Word(plain.to_be_bytes())).map_err(|error| error.to_string())?;
+        self.eval.trivial(plain).map_err(|error| error.to_string())
+    }
+
+    fn binary(&self, kind: Kind, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, String> {
+        let op = match kind {
+            Kind::Add => BinaryOp::Add,
+            Kind::Sub => BinaryOp::Sub,
+            Kind::Eq => BinaryOp::Eq,
+            Kind::Ge => BinaryOp::Ge,
+            Kind::Input | Kind::Trivial | Kind::Cast | Kind::Select => {
+                return Err(format!("{} with the wrong operands", kind.name()));
+            }
+        };
+        self.eval.binary(op, a, b).map_err(|error| error.to_string())
+    }
+}
+
+impl Arithmetic for Engine {
+    fn key_id(&self) -> B256 {
+        self.public.info().key_id().into()
+    }
+
+    fn check_input(&self, list: &[u8], metadata: &InputMetadata) -> Result<Vec<FheType>, InputError> {
         inputs::verify(&self.public, list, metadata)
     }
 
-    /// Expands a list into the bytes of its members. Its proof is checked again: the bytes come from a file.
-    ///
-    /// # Errors
-    /// As [`Engine::check_input`].
-    pub fn expand_input(&self, list: &[u8], metadata: &InputMetadata) -> Result<Vec<Vec<u8>>, InputError> {
+    fn expand_input(&self, list: &[u8], metadata: &InputMetadata) -> Result<Vec<Vec<u8>>, InputError> {
         let members = inputs::verify_and_expand(&self.public, &self.eval, list, metadata)?;
         members.iter().map(|member| Ok(member.to_bytes()?)).collect()
     }
 
-    /// Evaluates an operation on the stored bytes of its operands.
-    ///
-    /// # Errors
-    /// Why it can't be evaluated; it never can.
-    pub fn compute(&self, operation: &Operation, operands: &[Vec<u8>]) -> Result<Vec<u8>, String> {
+    fn compute(&self, operation: &Operation, operands: &[Vec<u8>]) -> Result<Vec<u8>, String> {
         let wanted = fhe_type(operation.result)?;
         let operands = operation
             .operands
@@ -92,36 +132,10 @@ impl Engine {
         result.to_bytes().map_err(|error| error.to_string())
     }
 
-    /// Squashes a stored ciphertext and returns the bytes of its object.
-    ///
-    /// # Errors
-    /// Why it can't be squashed.
-    pub fn squash_object(&self, handle: B256, bytes: &[u8]) -> Result<Vec<u8>, String> {
+    fn squash_object(&self, handle: B256, bytes: &[u8]) -> Result<Vec<u8>, String> {
         let value = self.read(handle, bytes)?;
         let squashed = self.eval.squash(&value).map_err(|error| error.to_string())?;
         object::encode_integer(self.params(), &self.key_id().0, &handle.0, &squashed).map_err(|error| error.to_string())
-    }
-
-    fn read(&self, handle: B256, bytes: &[u8]) -> Result<Ciphertext, String> {
-        Ciphertext::from_bytes(bytes, fhe_type(handle)?, self.params()).map_err(|error| format!("{handle}: {error}"))
-    }
-
-    fn trivial(&self, fhe_type: FheType, plain: U256) -> Result<Ciphertext, String> {
-        let plain = Plaintext::new(fhe_type, Word(plain.to_be_bytes())).map_err(|error| error.to_string())?;
-        self.eval.trivial(plain).map_err(|error| error.to_string())
-    }
-
-    fn binary(&self, kind: Kind, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext, String> {
-        let op = match kind {
-            Kind::Add => BinaryOp::Add,
-            Kind::Sub => BinaryOp::Sub,
-            Kind::Eq => BinaryOp::Eq,
-            Kind::Ge => BinaryOp::Ge,
-            Kind::Input | Kind::Trivial | Kind::Cast | Kind::Select => {
-                return Err(format!("{} with the wrong operands", kind.name()));
-            }
-        };
-        self.eval.binary(op, a, b).map_err(|error| error.to_string())
     }
 }
 

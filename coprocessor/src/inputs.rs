@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     commit::now,
     error::{Error, Result},
-    fhe::{Engine, input_metadata},
+    fhe::{Arithmetic, input_metadata},
     metrics::Metrics,
     signals::Signals,
     store::{Admitted, Input, InputRoom, Store, StoredInput},
@@ -88,7 +88,7 @@ pub struct Waiting {
 pub struct Inputs {
     chains: BTreeMap<u64, InputChain>,
     store: Store,
-    engine: Arc<Engine>,
+    engine: Arc<dyn Arithmetic>,
     signer: PrivateKeySigner,
     signals: Arc<Signals>,
     waiting: Waiting,
@@ -106,7 +106,7 @@ impl Inputs {
     pub fn new(
         chains: BTreeMap<u64, InputChain>,
         store: Store,
-        engine: Arc<Engine>,
+        engine: Arc<dyn Arithmetic>,
         signer: PrivateKeySigner,
         signals: Arc<Signals>,
         waiting: Waiting,

@@ -34,6 +34,8 @@ pub struct Metrics {
     inputs_waiting_bytes: IntGauge,
     wanted_open: IntGauge,
     commitments_contradicted: IntGauge,
+    commitments_failed: IntGauge,
+    squashes_failed: IntGauge,
     logs_quarantined: IntGauge,
 }
 
@@ -99,6 +101,8 @@ impl Metrics {
                 "commitments_contradicted",
                 "Handles for which the chain holds another digest than ours",
             )?,
+            commitments_failed: gauge("commitments_failed", "Commitments that the chain does not take")?,
+            squashes_failed: gauge("squashes_failed", "Ciphertexts whose squashing was given up")?,
             logs_quarantined: gauge("logs_quarantined", "Logs of our contracts that could not be read")?,
             registry,
         })
@@ -117,6 +121,9 @@ impl Metrics {
         }
         let (waiting, contradicted) = store.commitment_counts().await?;
         self.wanted_open.set(waiting);
+        let (squashes, commitments) = store.failure_counts().await?;
+        self.squashes_failed.set(squashes);
+        self.commitments_failed.set(commitments);
         let (inputs, bytes) = store.waiting_inputs().await?;
         self.inputs_waiting.set(inputs);
         self.inputs_waiting_bytes.set(bytes);

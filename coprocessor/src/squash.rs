@@ -3,19 +3,18 @@
 //! Squashing costs as much as several operations (3.8 s for a uint64 on two cores), so only handles that the ACL marked as
 //! publicly decryptable or that a `DecryptionRequested` names get it. It is done once: a digest, once recorded, is used for
 //! ever, because floating-point transforms may differ between machines and parties must open the very same ciphertext.
+//! What can't be squashed is tried a few times more, each after a longer pause, and then given up with its reason.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use alloy_primitives::B256;
 use async_trait::async_trait;
 
 use crate::{
-    crew::Trade,
-    error::{Error, Result},
-    fhe::Engine,
+    commit,
+    crew::{Trade, apart},
+    error::Result,
+    fhe::Arithmetic,
     metrics::Metrics,
     objects::Objects,
     signals::Signals,
@@ -29,12 +28,12 @@ const WINDOW: usize = 64;
 #[derive(Debug)]
 pub struct Squash {
     store: Store,
-    engine: Arc<Engine>,
+    engine: Arc<dyn Arithmetic>,
     objects: Objects,
     signals: Arc<Signals>,
     metrics: Arc<Metrics>,
-    /// Handles that could not be squashed; not tried again before a restart.
-    given_up: Mutex<HashSet<B256>>,
+    /// Seconds since 1970.
+    pub(crate) clock: fn() -> u64,
 }
 
 impl Squash {
@@ -42,12 +41,12 @@ impl Squash {
     #[must_use]
     pub fn new(
         store: Store,
-        engine: Arc<Engine>,
+        engine: Arc<dyn Arithmetic>,
         objects: Objects,
         signals: Arc<Signals>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { store, engine, objects, signals, metrics, given_up: Mutex::default() }
+        Self { store, engine, objects, signals, metrics, clock: commit::now }
     }
 }
 
@@ -57,9 +56,8 @@ impl Trade for Squash {
     const NAME: &'static str = "squash";
 
     async fn next(&self, busy: &HashSet<B256>) -> Result<Vec<(B256, (u64, B256))>> {
-        let given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let ready = self.store.ready_squashes(WINDOW + busy.len() + given_up.len()).await?;
-        Ok(ready.into_iter().filter(|(_, handle)| !given_up.contains(handle)).map(|job| (job.1, job)).collect())
+        let ready = self.store.ready_squashes((self.clock)(), WINDOW + busy.len()).await?;
+        Ok(ready.into_iter().map(|job| (job.1, job)).collect())
     }
 
     async fn work(&self, (chain_id, handle): (u64, B256)) -> Result<()> {
@@ -67,14 +65,12 @@ impl Trade for Squash {
         let Some(bytes) = self.store.ciphertext(handle).await? else { return Ok(()) };
         let timer = self.metrics.squash_seconds.start_timer();
         let engine = self.engine.clone();
-        let object = tokio::task::spawn_blocking(move || engine.squash_object(handle, &bytes))
-            .await
-            .map_err(|_| Error::Task("squash"))?;
-        let object = match object {
+        let object = match apart("squashing", move || engine.squash_object(handle, &bytes)).await? {
             Ok(object) => object,
             Err(reason) => {
-                tracing::error!(%handle, reason, "a ciphertext can't be squashed");
-                self.given_up.lock().unwrap_or_else(PoisonError::into_inner).insert(handle);
+                timer.stop_and_discard();
+                let given_up = self.store.fail_squash(handle, &reason, (self.clock)()).await?;
+                tracing::error!(%handle, reason, given_up, "a ciphertext can't be squashed");
                 return Ok(());
             }
         };

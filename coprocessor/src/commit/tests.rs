@@ -1,65 +1,89 @@
 //! The committer against a chain in memory that can be killed, reorganised and made to revert.
 
-use std::sync::Mutex;
+use std::{collections::HashSet, sync::Mutex};
 
-use alloy::consensus::Transaction;
-use alloy::eips::Decodable2718;
+use alloy::{
+    consensus::{Transaction, TxEnvelope},
+    eips::Decodable2718,
+};
+use alloy_primitives::U256;
 use async_trait::async_trait;
 use kms_chain::follower::BlockRef;
 use tempfile::TempDir;
 
-use super::*;
-use crate::event::{Event, Kind, Operation};
+use super::{
+    outbox::{LOOK_BACK, PATIENCE, REBROADCAST, REFUSALS},
+    *,
+};
+use crate::{
+    event::{Event, Kind, Operation},
+    ledger::{Broadcast, Fees, Receipt},
+    store::Progress,
+};
+
+mod stuck;
 
 const CHAIN: u64 = 31337;
 
-fn word(byte: u8) -> B256 {
+pub(crate) fn word(byte: u8) -> B256 {
     B256::repeat_byte(byte)
 }
 
-struct MinedBatch {
+pub(crate) struct MinedBatch {
     hash: B256,
     height: u64,
-    success: bool,
-    handles: Vec<B256>,
+    pub(crate) success: bool,
+    pub(crate) handles: Vec<B256>,
 }
 
 #[derive(Default)]
-struct World {
+pub(crate) struct World {
     pool: Vec<(B256, TxEnvelope)>,
-    mined: Vec<MinedBatch>,
-    registry: HashMap<B256, (B256, B256)>,
+    pub(crate) mined: Vec<MinedBatch>,
+    pub(crate) registry: HashMap<B256, (B256, B256)>,
     nonce: u64,
-    height: u64,
-    final_height: u64,
+    pub(crate) height: u64,
+    pub(crate) final_height: u64,
     final_nonce: u64,
     broadcasts: usize,
+    simulations: usize,
     simulations_revert: bool,
+    unable: bool,
+    /// Commitments that the registry refuses, in a simulation and …
+    pub(crate) bad: HashSet<B256>,
+    /// … only in a block.
+    bad_when_mined: HashSet<B256>,
+    /// Transactions with a call are dropped.
+    drops_calls: bool,
     next_reverts: bool,
-    answer: Option<Broadcast>,
+    /// What the node says it will count first.
+    phantom_nonces: u64,
+    pub(crate) answer: Option<Broadcast>,
+    /// What the node says to every call that it is sent.
+    refuses_calls: Option<Broadcast>,
     base_fee: u128,
 }
 
 #[derive(Clone, Default)]
-struct FakeLedger(Arc<Mutex<World>>);
+pub(crate) struct FakeLedger(Arc<Mutex<World>>);
 
 impl FakeLedger {
-    fn with<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
         f(&mut self.0.lock().unwrap())
     }
 
     /// Mines the best paid waiting transaction.
-    fn mine(&self) {
+    pub(crate) fn mine(&self) {
         self.with(|world| {
             world.height += 1;
-            let best = world.pool.iter().max_by_key(|(_, tx)| tx.max_fee_per_gas()).cloned();
+            let next = world.pool.iter().filter(|(_, tx)| tx.nonce() == world.nonce);
+            let best = next.max_by_key(|(_, tx)| tx.max_fee_per_gas()).cloned();
             let Some((hash, tx)) = best else { return };
-            assert_eq!(tx.nonce(), world.nonce);
-            world.pool.clear();
+            world.pool.retain(|(_, other)| other.nonce() > tx.nonce());
             world.nonce += 1;
-            let call = CiphertextRegistry::commitCall::abi_decode(tx.input()).unwrap();
-            let items: Vec<_> = call.items.iter().map(|item| (item.handle, item.keyId, item.digest)).collect();
-            let success = !std::mem::take(&mut world.next_reverts);
+            let items = items(tx.input());
+            let good = !items.iter().any(|(handle, ..)| world.bad_when_mined.contains(handle));
+            let success = good && !std::mem::take(&mut world.next_reverts);
             if success {
                 for (handle, key_id, digest) in &items {
                     world.registry.insert(*handle, (*key_id, *digest));
@@ -69,6 +93,11 @@ impl FakeLedger {
             let handles = items.iter().map(|(handle, ..)| *handle).collect();
             world.mined.push(MinedBatch { hash, height, success, handles });
         });
+    }
+
+    /// Whether the account can pay.
+    pub(crate) fn set_unable(&self, unable: bool) {
+        self.with(|world| world.unable = unable);
     }
 
     /// Takes the last transaction out of the chain again.
@@ -82,6 +111,15 @@ impl FakeLedger {
     }
 }
 
+/// The commitments in a call; none in an empty transaction.
+fn items(calldata: &[u8]) -> Vec<(B256, B256, B256)> {
+    if calldata.is_empty() {
+        return Vec::new();
+    }
+    let call = CiphertextRegistry::commitCall::abi_decode(calldata).unwrap();
+    call.items.iter().map(|item| (item.handle, item.keyId, item.digest)).collect()
+}
+
 #[async_trait]
 impl Ledger for FakeLedger {
     async fn commitments(&self, handles: &[B256]) -> Result<Vec<Option<(B256, B256)>>> {
@@ -91,7 +129,13 @@ impl Ledger for FakeLedger {
         Ok(self.with(|world| Fees { max_fee: 100 + world.base_fee, priority_fee: 10 }))
     }
     async fn next_nonce(&self, _: Address) -> Result<u64> {
-        Ok(self.with(|world| world.nonce + u64::from(!world.pool.is_empty())))
+        Ok(self.with(|world| {
+            let mut next = world.nonce;
+            while world.pool.iter().any(|(_, tx)| tx.nonce() == next) {
+                next += 1;
+            }
+            next + std::mem::take(&mut world.phantom_nonces)
+        }))
     }
     async fn final_nonce(&self, _: Address) -> Result<u64> {
         Ok(self.with(|world| world.final_nonce))
@@ -99,12 +143,15 @@ impl Ledger for FakeLedger {
     async fn final_block(&self) -> Result<u64> {
         Ok(self.with(|world| world.final_height))
     }
-    async fn simulate(&self, _: Address, _: Address, _: &[u8]) -> Result<Simulation> {
-        Ok(self.with(
-            |world| {
-                if world.simulations_revert { Simulation::Reverts("no".into()) } else { Simulation::Gas(50_000) }
-            },
-        ))
+    async fn simulate(&self, _: Address, _: Address, calldata: &[u8]) -> Result<Simulation> {
+        Ok(self.with(|world| {
+            world.simulations += 1;
+            if world.unable {
+                return Simulation::Unable("insufficient funds".into());
+            }
+            let bad = items(calldata).iter().any(|(handle, ..)| world.bad.contains(handle));
+            if bad || world.simulations_revert { Simulation::Reverts("no".into()) } else { Simulation::Gas(50_000) }
+        }))
     }
     async fn broadcast(&self, raw: &[u8]) -> Result<Broadcast> {
         let tx = TxEnvelope::decode_2718(&mut &raw[..]).unwrap();
@@ -112,6 +159,12 @@ impl Ledger for FakeLedger {
             world.broadcasts += 1;
             if let Some(answer) = world.answer.take() {
                 return answer;
+            }
+            if let Some(answer) = world.refuses_calls.clone().filter(|_| !tx.input().is_empty()) {
+                return answer;
+            }
+            if world.drops_calls && !tx.input().is_empty() {
+                return Broadcast::Accepted;
             }
             let hash = *tx.tx_hash();
             if !world.pool.iter().any(|(known, _)| *known == hash) {
@@ -141,6 +194,11 @@ struct Bench {
 
 async fn open(folder: &TempDir, ledger: &FakeLedger) -> (Store, Committer<FakeLedger>) {
     let store = Store::open(&format!("sqlite://{}/db", folder.path().display())).await.unwrap();
+    (store.clone(), committer(store, ledger.clone()))
+}
+
+/// A committer of [`CHAIN`] that pays at most 1,000 per gas.
+pub(crate) fn committer<L: Ledger>(store: Store, ledger: L) -> Committer<L> {
     let key: PrivateKeySigner = "0x5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a".parse().unwrap();
     let setup = CommitterSetup {
         chain_id: CHAIN,
@@ -150,7 +208,7 @@ async fn open(folder: &TempDir, ledger: &FakeLedger) -> (Store, Committer<FakeLe
         config: CommitConfig { max_fee_per_gas: 1_000, ..CommitConfig::default() },
         metrics: Arc::new(Metrics::new().unwrap()),
     };
-    (store.clone(), Committer::new(ledger.clone(), store, setup))
+    Committer::new(ledger, store, setup)
 }
 
 impl Bench {

@@ -35,8 +35,10 @@ pub struct Receipt {
 pub enum Simulation {
     /// It would succeed with this much gas.
     Gas(u64),
-    /// It would revert.
+    /// It would revert, or takes more gas than any transaction may.
     Reverts(String),
+    /// The node can't simulate it for a reason of the account or its own.
+    Unable(String),
 }
 
 /// What the node said to a signed transaction.
@@ -71,6 +73,22 @@ pub trait Ledger: Send + Sync {
     async fn broadcast(&self, raw: &[u8]) -> Result<Broadcast>;
     /// Receipt of a transaction on the canonical chain.
     async fn receipt(&self, hash: B256) -> Result<Option<Receipt>>;
+}
+
+/// Sorts a node's answer to `eth_estimateGas`: is it the call's fault? A call that reverts comes with data or says so; one
+/// whose gas is above the block's limit fails as well, and is possible in parts.
+#[must_use]
+pub fn classify_simulation(message: &str, data: Option<String>) -> Simulation {
+    let text = message.to_ascii_lowercase();
+    let own = ["revert", "gas required exceeds", "out of gas", "outofgas", "exceeds block gas limit", "intrinsic gas"];
+    // Geth names the gas that the balance pays for; with it the call's own need is not known.
+    let funds = text.contains("insufficient funds") || text.contains("insufficient balance");
+    if !funds && (data.is_some() || own.iter().any(|words| text.contains(words))) {
+        let data = data.map(|data| format!(" {data}")).unwrap_or_default();
+        Simulation::Reverts(format!("{message}{data}"))
+    } else {
+        Simulation::Unable(message.to_owned())
+    }
 }
 
 /// Sorts a node's answer to `eth_sendRawTransaction` by its message: the codes say nothing, all nodes use −32000 or −32603.
@@ -112,6 +130,22 @@ mod tests {
         ];
         for (message, expected) in table {
             assert_eq!(classify_broadcast(message), expected, "{message}");
+        }
+    }
+    #[test]
+    fn a_call_is_blamed_only_for_what_is_its_fault() {
+        // go-ethereum eth/gasestimator and core/vm/errors.go; anvil.
+        for message in [
+            "execution reverted",
+            "gas required exceeds allowance (30000000)",
+            "out of gas: gas required exceeds: 30000000",
+        ] {
+            assert_eq!(classify_simulation(message, None), Simulation::Reverts(message.into()));
+        }
+        let named = classify_simulation("server error", Some("0x1234".into()));
+        assert_eq!(named, Simulation::Reverts("server error 0x1234".into()));
+        for message in ["insufficient funds for gas * price + value", "header not found", "missing trie node"] {
+            assert_eq!(classify_simulation(message, None), Simulation::Unable(message.into()));
         }
     }
 }

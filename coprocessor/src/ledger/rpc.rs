@@ -9,7 +9,7 @@ use kms_chain::{
     rpc::{Chain, RpcError},
 };
 
-use super::{Broadcast, Fees, Ledger, Receipt, Simulation, classify_broadcast};
+use super::{Broadcast, Fees, Ledger, Receipt, Simulation, classify_broadcast, classify_simulation};
 use crate::error::{Error, Result};
 
 /// Calls under way at once when many commitments are asked for.
@@ -77,8 +77,7 @@ impl Ledger for RpcLedger {
         match self.chain.estimate_gas(&transaction).await {
             Ok(gas) => Ok(Simulation::Gas(gas)),
             Err(RpcError::Answer { message, data, .. }) => {
-                let data = data.map(|data| format!(" {data}")).unwrap_or_default();
-                Ok(Simulation::Reverts(format!("{message}{data}")))
+                Ok(classify_simulation(&message, data.map(|data| data.to_string())))
             }
             Err(error) => Err(self.failed(&error)),
         }

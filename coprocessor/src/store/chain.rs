@@ -87,7 +87,7 @@ impl Store {
         .bind(int(finalized))
         .execute(&mut *tx)
         .await?;
-        self.commit(tx).await?;
+        self.commit(tx, "apply").await?;
         Ok(())
     }
 
@@ -117,7 +117,7 @@ async fn put_block(tx: &mut SqliteConnection, chain_id: u64, block: &BlockRef) -
 
 /// Takes back everything that one block said. Commitments stay: what was signed once is never signed otherwise.
 async fn drop_block(tx: &mut SqliteConnection, chain_id: u64, block: &BlockRef) -> Result<()> {
-    const STATEMENTS: [&str; 7] = [
+    const STATEMENTS: [&str; 8] = [
         // An input of which no operation is left waits for the chain again.
         "UPDATE inputs SET used = 0 WHERE chain_id = $1 AND used = 1 AND id IN \
          (SELECT h.input_id FROM operations AS o JOIN input_handles AS h ON h.handle = o.handle \
@@ -125,6 +125,9 @@ async fn drop_block(tx: &mut SqliteConnection, chain_id: u64, block: &BlockRef) 
          AND NOT EXISTS (SELECT 1 FROM input_handles AS h JOIN operations AS o ON o.handle = h.handle \
           WHERE h.chain_id = inputs.chain_id AND h.input_id = inputs.id \
           AND (o.block_number != $2 OR o.block_hash != $3))",
+        // What failed may have failed because of the ciphertext that goes as well.
+        "DELETE FROM squash_failures WHERE handle IN \
+         (SELECT handle FROM operations WHERE chain_id = $1 AND block_number = $2 AND block_hash = $3)",
         "DELETE FROM ciphertexts WHERE handle IN \
          (SELECT handle FROM operations WHERE chain_id = $1 AND block_number = $2 AND block_hash = $3)",
         "DELETE FROM operations WHERE chain_id = $1 AND block_number = $2 AND block_hash = $3",

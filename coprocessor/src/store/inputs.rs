@@ -112,7 +112,7 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
         }
-        self.commit(tx).await?;
+        self.commit(tx, "insert_input").await?;
         Ok(Admitted::Stored)
     }
 
@@ -139,7 +139,7 @@ impl Store {
             .bind(int(before))
             .execute(&mut *tx)
             .await?;
-        self.commit(tx).await
+        self.commit(tx, "renew_input").await
     }
 
     /// Deletes inputs of one chain that have waited for it longer than `max_age` seconds, at most `limit` of them. Their time is
@@ -165,6 +165,9 @@ impl Store {
         .bind(int(limit as u64))
         .fetch_all(&mut *tx)
         .await?;
+        if rows.is_empty() {
+            return Ok(0);
+        }
         for row in &rows {
             let id = get_b256(row, "id")?;
             // A reorg may have left the expansion of a list that nobody uses any more.
@@ -177,7 +180,7 @@ impl Store {
                 sqlx::query(statement).bind(int(chain_id)).bind(id.as_slice()).execute(&mut *tx).await?;
             }
         }
-        self.commit(tx).await?;
+        self.commit(tx, "prune_inputs").await?;
         Ok(rows.len())
     }
 

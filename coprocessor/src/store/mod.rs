@@ -39,9 +39,10 @@ pub struct Store {
 /// One write to the database.
 type Write = Transaction<'static, Sqlite>;
 
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "start", include_str!("../../migrations/0001_start.sql")),
     (2, "inputs", include_str!("../../migrations/0002_inputs.sql")),
+    (3, "failures", include_str!("../../migrations/0003_failures.sql")),
 ];
 
 impl Store {
@@ -65,14 +66,15 @@ impl Store {
         Ok(Self { writer, reader })
     }
 
-    /// Begins a write; dropped without [`Store::commit`], it never happened.
+    /// Begins a write; dropped without `commit`, it never happened.
     async fn begin(&self) -> Result<Write> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
-    /// Makes a write last: on disk when this returns.
-    async fn commit(&self, write: Write) -> Result<()> {
+    /// Makes a write last: on disk when this returns. Every `step` that the work takes ends in one of these.
+    async fn commit(&self, write: Write, step: &'static str) -> Result<()> {
         write.commit().await?;
+        tracing::trace!(step, "written");
         Ok(())
     }
 

@@ -99,7 +99,7 @@ impl Store {
         {
             put_ciphertext(&mut tx, pending.operation.result, bytes).await?;
         }
-        self.commit(tx).await?;
+        self.commit(tx, "settle").await?;
         Ok(changed == 1)
     }
 
@@ -112,7 +112,7 @@ impl Store {
         for (handle, bytes) in members {
             put_ciphertext(&mut tx, *handle, bytes).await?;
         }
-        self.commit(tx).await?;
+        self.commit(tx, "store_expansion").await?;
         Ok(())
     }
 
@@ -130,7 +130,7 @@ impl Store {
         .execute(&mut *tx)
         .await?
         .rows_affected();
-        self.commit(tx).await?;
+        self.commit(tx, "settle_expanded").await?;
         Ok(changed == 1)
     }
 

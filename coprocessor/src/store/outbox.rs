@@ -5,7 +5,11 @@ use std::str::FromStr;
 use alloy_primitives::{Address, B256};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{Store, get_address, get_optional_b256, get_u64, int};
+use super::{
+    Store,
+    commitments::{RETRY, fail_in},
+    get_address, get_optional_b256, get_u64, int,
+};
 use crate::error::{Error, Result};
 
 /// State of a transaction.
@@ -15,7 +19,7 @@ pub enum OutboxState {
     Open,
     /// In a block, successful.
     Mined,
-    /// In a block, failed.
+    /// In a block, without effect: the call failed, or only an empty transaction with its nonce was mined.
     Reverted,
     /// In a block that is final.
     Final,
@@ -56,6 +60,8 @@ pub struct Attempt {
     pub priority_fee: u128,
     /// When it was signed, seconds since 1970.
     pub signed_at: u64,
+    /// It only fills the nonce: an empty transaction to ourselves.
+    pub fills: bool,
 }
 
 /// A transaction, all of its signed versions, and how far it is.
@@ -112,7 +118,7 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
         }
-        self.commit(tx).await?;
+        self.commit(tx, "insert_transaction").await?;
         Ok(id)
     }
 
@@ -123,7 +129,7 @@ impl Store {
     pub async fn insert_attempt(&self, outbox_id: i64, attempt: &Attempt) -> Result<()> {
         let mut tx = self.begin().await?;
         put_attempt(&mut tx, outbox_id, attempt).await?;
-        self.commit(tx).await?;
+        self.commit(tx, "insert_attempt").await?;
         Ok(())
     }
 
@@ -143,7 +149,7 @@ impl Store {
         for row in &rows {
             let mut entry = read_entry(row)?;
             let attempts = sqlx::query(
-                "SELECT hash, raw, max_fee, priority_fee, signed_at FROM attempts WHERE outbox_id = $1 ORDER BY rowid",
+                "SELECT hash, raw, max_fee, priority_fee, signed_at, fills FROM attempts WHERE outbox_id = $1 ORDER BY rowid",
             )
             .bind(entry.id)
             .fetch_all(&self.reader)
@@ -154,8 +160,8 @@ impl Store {
         Ok(entries)
     }
 
-    /// Records where a transaction is now. When it ended without effect (`Reverted`, `Displaced`), its commitments are
-    /// free for another one from `not_before` on.
+    /// Records where a transaction is now. When it ended without effect, its commitments are free for another one: those of a
+    /// displaced one at once, those of a reverted one a little later and in smaller company, with `reason`.
     ///
     /// # Errors
     /// Of the database.
@@ -164,7 +170,8 @@ impl Store {
         id: i64,
         state: OutboxState,
         block: Option<(u64, B256)>,
-        not_before: u64,
+        reason: &str,
+        now: u64,
     ) -> Result<()> {
         let mut tx = self.begin().await?;
         sqlx::query("UPDATE outbox SET state = $1, block_number = $2, block_hash = $3 WHERE id = $4")
@@ -174,14 +181,24 @@ impl Store {
             .bind(id)
             .execute(&mut *tx)
             .await?;
-        if matches!(state, OutboxState::Reverted | OutboxState::Displaced) {
-            sqlx::query("UPDATE submissions SET outbox_id = NULL, not_before = $1 WHERE outbox_id = $2")
-                .bind(int(not_before))
-                .bind(id)
-                .execute(&mut *tx)
-                .await?;
+        match state {
+            OutboxState::Mined => {
+                sqlx::query("UPDATE submissions SET failures = 0, setbacks = 0, failure = NULL WHERE outbox_id = $1")
+                    .bind(id)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            OutboxState::Reverted => free_reverted(&mut tx, id, reason, now).await?,
+            OutboxState::Displaced => {
+                sqlx::query("UPDATE submissions SET outbox_id = NULL, not_before = $1 WHERE outbox_id = $2")
+                    .bind(int(now))
+                    .bind(id)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            OutboxState::Open | OutboxState::Final => {}
         }
-        self.commit(tx).await?;
+        self.commit(tx, "move_transaction").await?;
         Ok(())
     }
 
@@ -202,10 +219,28 @@ impl Store {
     }
 }
 
+/// One that was alone is to blame; several are tried again in halves.
+async fn free_reverted(tx: &mut SqliteConnection, id: i64, reason: &str, now: u64) -> Result<()> {
+    let rows = sqlx::query("SELECT handle FROM submissions WHERE outbox_id = $1").bind(id).fetch_all(&mut *tx).await?;
+    if let [alone] = rows.as_slice() {
+        fail_in(tx, super::get_b256(alone, "handle")?, reason, now).await?;
+    }
+    sqlx::query(
+        "UPDATE submissions SET outbox_id = NULL, setbacks = setbacks + 1, failure = $1, \
+         not_before = MAX(not_before, $2) WHERE outbox_id = $3",
+    )
+    .bind(reason)
+    .bind(int(now + RETRY))
+    .bind(id)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 async fn put_attempt(tx: &mut SqliteConnection, outbox_id: i64, attempt: &Attempt) -> Result<()> {
     sqlx::query(
-        "INSERT INTO attempts (hash, outbox_id, raw, max_fee, priority_fee, signed_at) VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT (hash) DO NOTHING",
+        "INSERT INTO attempts (hash, outbox_id, raw, max_fee, priority_fee, signed_at, fills) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (hash) DO NOTHING",
     )
     .bind(attempt.hash.as_slice())
     .bind(outbox_id)
@@ -213,6 +248,7 @@ async fn put_attempt(tx: &mut SqliteConnection, outbox_id: i64, attempt: &Attemp
     .bind(attempt.max_fee.to_string())
     .bind(attempt.priority_fee.to_string())
     .bind(int(attempt.signed_at))
+    .bind(attempt.fills)
     .execute(tx)
     .await?;
     Ok(())
@@ -245,5 +281,6 @@ fn read_attempt(row: &SqliteRow) -> Result<Attempt> {
         max_fee: fee("max_fee")?,
         priority_fee: fee("priority_fee")?,
         signed_at: get_u64(row, "signed_at")?,
+        fills: row.try_get("fills")?,
     })
 }

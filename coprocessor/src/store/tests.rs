@@ -177,7 +177,7 @@ async fn a_reorg_takes_back_what_its_blocks_said() {
     bench.compute(2).await;
     let next = block(3, 1);
     bench.say(next, vec![Event::Wanted(vec![word(2)])]).await;
-    assert!(bench.store.ready_squashes(10).await.unwrap().is_empty(), "its digest stands already");
+    assert!(bench.store.ready_squashes(0, 10).await.unwrap().is_empty(), "its digest stands already");
     assert_eq!(bench.store.ready_commitments(CHAIN, 0, 10).await.unwrap(), [commitment(2)]);
     let other = Commitment { digest: word(0xee), ..commitment(2) };
     bench.store.insert_commitment(&other).await.unwrap();
@@ -225,13 +225,13 @@ async fn blocks_are_kept_down_to_the_final_one() {
 async fn only_wanted_and_computed_handles_are_squashed_and_committed_once() {
     let bench = Bench::new().await;
     bench.say(block(1, 0), vec![trivial(1), trivial(2), Event::Wanted(vec![word(2)])]).await;
-    assert!(bench.store.ready_squashes(10).await.unwrap().is_empty());
+    assert!(bench.store.ready_squashes(0, 10).await.unwrap().is_empty());
     bench.compute(1).await;
     bench.compute(2).await;
-    assert_eq!(bench.store.ready_squashes(10).await.unwrap(), [(CHAIN, word(2))]);
+    assert_eq!(bench.store.ready_squashes(0, 10).await.unwrap(), [(CHAIN, word(2))]);
     bench.store.insert_commitment(&commitment(2)).await.unwrap();
     let bench = bench.restart().await;
-    assert!(bench.store.ready_squashes(10).await.unwrap().is_empty());
+    assert!(bench.store.ready_squashes(0, 10).await.unwrap().is_empty());
     assert_eq!(bench.store.ready_commitments(CHAIN, 0, 10).await.unwrap(), [commitment(2)]);
     assert!(bench.store.ready_commitments(CHAIN + 1, 0, 10).await.unwrap().is_empty());
     assert_eq!(bench.store.handle_status(word(2)).await.unwrap().digest, Some(word(102)));
@@ -324,4 +324,33 @@ async fn an_input_is_forgotten_when_the_chain_did_not_use_it_in_its_time() {
     bench.store.insert_input(&input(20, &[20, 21]), b"me", &ROOM, 1_001).await.unwrap();
     assert!(bench.ready().await.contains(&word(20)));
     assert_eq!(bench.store.waiting_inputs().await.unwrap().0, 0);
+}
+
+#[tokio::test]
+async fn a_squashing_that_fails_is_remembered_tried_again_and_given_up() {
+    let mut bench = Bench::new().await;
+    bench.say(block(1, 0), vec![trivial(1), trivial(2), Event::Wanted(vec![word(1), word(2)])]).await;
+    bench.compute(1).await;
+    bench.compute(2).await;
+    let mut now = 1_000;
+    for pause in [30, 120, 480, 1_920] {
+        assert!(!bench.store.fail_squash(word(1), "too noisy", now).await.unwrap());
+        bench = bench.restart().await;
+        assert_eq!(bench.store.ready_squashes(now + pause - 1, 10).await.unwrap(), [(CHAIN, word(2))]);
+        now += pause;
+        assert_eq!(bench.store.ready_squashes(now, 10).await.unwrap().len(), 2);
+        let status = bench.store.handle_status(word(1)).await.unwrap();
+        assert_eq!((status.progress, status.failure.as_deref()), (Progress::Computed, Some("not squashed: too noisy")));
+    }
+    assert!(bench.store.fail_squash(word(1), "too noisy", now).await.unwrap());
+    assert_eq!(bench.store.ready_squashes(u64::MAX >> 1, 10).await.unwrap(), [(CHAIN, word(2))]);
+    assert_eq!(bench.progress(1).await, Progress::Failed);
+    assert_eq!(bench.store.failure_counts().await.unwrap(), (1, 0));
+    // One that works after all leaves no trace; a reorg takes the failure with the ciphertext.
+    bench.store.fail_squash(word(2), "too noisy", now).await.unwrap();
+    bench.store.insert_commitment(&commitment(2)).await.unwrap();
+    assert_eq!(bench.store.handle_status(word(2)).await.unwrap().failure, None);
+    let new = block(1, 1);
+    bench.store.apply(CHAIN, &[block(1, 0)], &[(new, vec![trivial(1)], vec![])], new, 0).await.unwrap();
+    assert_eq!(bench.store.failure_counts().await.unwrap(), (0, 0));
 }
