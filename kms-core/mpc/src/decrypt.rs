@@ -10,6 +10,8 @@
 //!
 //! Source: ePrint 2023/815, §5 (protocol) and §6 (bounds).
 
+mod dot;
+
 use core::fmt;
 use core::pin::pin;
 use core::time::Duration;
@@ -20,7 +22,7 @@ use futures::future::{Either, select};
 use kms_algebra::{Codec, Gr, PartyId, packing};
 use kms_encoding::{FheType, LweBlocks, Plaintext, PrssKey, ShareVector};
 use rayon::prelude::*;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::opening::{BoxedOpening, Opening, Outcome};
 use crate::prss::Prss;
@@ -32,6 +34,10 @@ pub const MAX_BLOCKS: usize = 4096;
 pub const ROUND: u8 = 1;
 /// Blocks whose masks are made together: one key derivation per set for all of them.
 const MASK_TILE: usize = 64;
+/// Blocks that go over a key together: preparing it costs as much as two of them, and their sums must fit the cache.
+const MIN_GROUP: usize = 16;
+/// See [`MIN_GROUP`].
+const MAX_GROUP: usize = 64;
 
 /// One ciphertext of a job.
 #[derive(Clone, Debug)]
@@ -263,19 +269,31 @@ impl<const D: usize> Ring for RingOf<D> {
     fn partial_decrypt(&self, inputs: &[(&Item, &ShareVector)], blocks: usize) -> Bytes {
         let mut phases = Zeroizing::new(vec![Gr::<u128, D>::ZERO; blocks]);
         let mut rest = phases.as_mut_slice();
-        let (mut masks, mut dots) = (Vec::new(), Vec::with_capacity(blocks));
+        let (mut masks, mut rows) = (Vec::new(), Vec::with_capacity(blocks));
         for (item, share) in inputs {
             let (own, tail) = rest.split_at_mut(item.blocks.len());
             rest = tail;
             for (tile, out) in own.chunks_mut(MASK_TILE).enumerate() {
                 masks.push((item.session, item.blocks.first() + (tile * MASK_TILE) as u32, out));
             }
-            dots.extend((0..item.blocks.len()).map(|index| (&*item.blocks, index, *share)));
+            rows.extend(item.blocks.iter().map(|(mask, body)| (*share, mask, body)));
         }
         // Masks first, so that an unflooded value never stands in memory alone.
         masks.into_par_iter().for_each(|(session, first, out)| self.prss.add_masks(&session, first, out));
-        phases.par_iter_mut().zip(dots).for_each(|(phase, (ciphertext, index, share))| {
-            *phase += Gr::constant(ciphertext.bodies()[index]) - dot::<D>(ciphertext.mask(index), share);
+        // Blocks under one key go over it together: a piece of the key is prepared once for all of them.
+        let group = blocks.div_ceil(rayon::current_num_threads()).clamp(MIN_GROUP, MAX_GROUP);
+        let mut groups = Vec::new();
+        let mut rest = phases.as_mut_slice();
+        for rows in rows.chunk_by(|a, b| core::ptr::eq(a.0, b.0)).flat_map(|same_key| same_key.chunks(group)) {
+            let (own, tail) = rest.split_at_mut(rows.len());
+            rest = tail;
+            groups.push((rows, own));
+        }
+        groups.into_par_iter().for_each(|(rows, phases)| {
+            let Some((share, ..)) = rows.first() else { return };
+            let masks: Vec<&[u128]> = rows.iter().map(|(_, mask, _)| *mask).collect();
+            phases.iter_mut().zip(rows).for_each(|(phase, (.., body))| *phase += Gr::constant(*body));
+            dot::subtract(&masks, share, phases);
         });
         wire::encode(&packing::pack(&phases))
     }
@@ -285,29 +303,11 @@ impl<const D: usize> Ring for RingOf<D> {
     }
 }
 
-/// ⟨a, s_i⟩ over GR(2^128, D): D dot products of words. The mask `a` is public, the share is not: constant time.
-///
-/// With words split in halves, a·s = a₀s₀ + 2^64·(a₀s₁ + a₁s₀): the sums of the two parts are kept apart and joined at
-/// the end.
-fn dot<const D: usize>(mask: &[u128], share: &ShareVector) -> Gr<u128, D> {
-    Gr(core::array::from_fn(|c| {
-        let coordinate = &share.coordinate(c)[..mask.len()];
-        let (mut low, mut cross) = (0u128, 0u64);
-        for (a, s) in mask.iter().zip(coordinate) {
-            let [a0, a1, s0, s1] = [*a as u64, (*a >> 64) as u64, *s as u64, (*s >> 64) as u64];
-            low = low.wrapping_add(u128::from(a0) * u128::from(s0));
-            cross = cross.wrapping_add(a0.wrapping_mul(s1)).wrapping_add(a1.wrapping_mul(s0));
-        }
-        low.wrapping_add(u128::from(cross) << 64)
-    }))
-}
-
 /// The dot products ⟨a, s_i⟩ of all blocks of a ciphertext, single-threaded: what dominates a partial decryption. For
 /// measurements; it leaks nothing that the caller did not have. Panics if dimension or degree of the share differ.
 pub fn dot_blocks<const D: usize>(ciphertext: &LweBlocks, share: &ShareVector, out: &mut [Gr<u128, D>]) {
-    assert!(share.degree() == D && share.len() == ciphertext.dimension() && out.len() == ciphertext.len());
-    for (out, (mask, _)) in out.iter_mut().zip(ciphertext.iter()) {
-        out.zeroize();
-        *out = dot(mask, share);
-    }
+    let rows: Vec<&[u128]> = ciphertext.iter().map(|(mask, _)| mask).collect();
+    out.fill(Gr::ZERO);
+    dot::subtract(&rows, share, out);
+    out.iter_mut().for_each(|dot| *dot = -*dot);
 }
