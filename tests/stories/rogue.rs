@@ -84,11 +84,13 @@ pub(crate) async fn a_cancelled_request_is_not_started(cluster: &mut Cluster) ->
     cluster.heal().await?;
     let question = parties::question(cluster, &asked.request).await?;
     let clients = parties::operator(cluster)?;
-    match clients.decrypt(1, &question).await? {
-        Outcome::Refused { reason, .. } => {
-            ensure!(reason == RefusedReason::NotOpen, "party 1 refused as {reason:?}");
+    for party in 1..=4 {
+        match clients.decrypt(party, &question).await? {
+            Outcome::Refused { reason, .. } => {
+                ensure!(reason == RefusedReason::NotOpen, "party {party} refused as {reason:?}");
+            }
+            other => bail!("party {party} said {other:?} to a cancelled request"),
         }
-        other => bail!("party 1 said {other:?} to a cancelled request"),
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     ensure!(Probe::fulfilments(cluster, asked.id).await?.is_empty(), "a cancelled request was fulfilled");

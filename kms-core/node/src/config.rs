@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::engine::DEFAULT_IN_FLIGHT;
 use crate::error::ConfigError;
+use crate::tls::Limit;
 
 /// Largest configuration file.
 const MAX_BYTES: u64 = 1 << 20;
@@ -43,6 +45,9 @@ pub struct Config {
     /// Who may call the client API.
     #[serde(default)]
     pub clients: Vec<ClientConfig>,
+    /// How much is worked on at the same time.
+    #[serde(default)]
+    pub work: Work,
     /// Logging.
     #[serde(default)]
     pub log: Log,
@@ -87,12 +92,42 @@ pub struct ClientConfig {
     pub ca: PathBuf,
     /// What its certificates may do.
     pub permissions: Vec<Permission>,
-    /// Calls per second.
+    /// Calls per second of all its certificates together.
     #[serde(default = "default_rate")]
     pub requests_per_second: u32,
-    /// Requests open at the same time.
+    /// Decryptions open at the same time, of all its certificates together.
     #[serde(default = "default_open")]
     pub max_open: u32,
+    /// Calls per second of one certificate; half of the group's if absent.
+    pub requests_per_second_each: Option<u32>,
+    /// Decryptions of one certificate open at the same time; half of the group's if absent.
+    pub max_open_each: Option<u32>,
+}
+
+impl ClientConfig {
+    /// What the group has, and what each of its certificates has of that.
+    pub fn limits(&self) -> [Limit; 2] {
+        let half = |all: u32| all.div_ceil(2);
+        let each = Limit {
+            requests_per_second: self.requests_per_second_each.unwrap_or(half(self.requests_per_second)),
+            max_open: self.max_open_each.unwrap_or(half(self.max_open)),
+        };
+        [Limit { requests_per_second: self.requests_per_second, max_open: self.max_open }, each]
+    }
+}
+
+/// How much this party works on at the same time.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Work {
+    /// MiB of expanded ciphertexts; see [`crate::engine::EngineOptions::in_flight`].
+    pub in_flight_mib: u16,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self { in_flight_mib: (DEFAULT_IN_FLIGHT >> 20) as u16 }
+    }
 }
 
 /// What a client may do.
@@ -171,6 +206,9 @@ impl Config {
         if self.index == 0 {
             return fail("index".into(), "parties are counted from 1");
         }
+        if self.work.in_flight_mib == 0 {
+            return fail("work.in_flight_mib".into(), "nothing can be decrypted without any room");
+        }
         for (i, chain) in self.chains.iter().enumerate() {
             if chain.rpc.is_empty() || chain.rpc.len() > MAX_ENDPOINTS {
                 return fail(format!("chains[{i}].rpc"), "between 1 and 8 endpoints are needed");
@@ -188,7 +226,8 @@ impl Config {
             if self.clients[..i].iter().any(|c| c.name == client.name) {
                 return fail(format!("clients[{i}].name"), "this name is listed twice");
             }
-            if client.requests_per_second == 0 || client.max_open == 0 {
+            let limits = client.limits();
+            if limits.iter().any(|limit| limit.requests_per_second == 0 || limit.max_open == 0) {
                 return fail(format!("clients[{i}]"), "a limit of zero lets nobody in; leave the client out instead");
             }
         }
@@ -253,6 +292,12 @@ mod tests {
         assert_eq!(config.listen_metrics.to_string(), "127.0.0.1:9464");
         assert_eq!(config.clients[0].permissions, [Permission::Decrypt, Permission::Status]);
         assert_eq!((config.clients[0].requests_per_second, config.clients[0].max_open), (50, 256));
+        let [group, each] = config.clients[0].limits();
+        assert_eq!((group.requests_per_second, group.max_open), (50, 256));
+        assert_eq!((each.requests_per_second, each.max_open), (25, 128));
+        let explicit = read(&format!("{GOOD}\nmax_open_each = 7\n[work]\nin_flight_mib = 3")).unwrap();
+        assert_eq!((explicit.clients[0].limits()[1].max_open, explicit.work.in_flight_mib), (7, 3));
+        assert_eq!(config.work.in_flight_mib, 96);
         assert_eq!(config.log.format, LogFormat::Text);
     }
 
@@ -268,6 +313,8 @@ mod tests {
             (GOOD.replace("[\"http://127.0.0.1:8545\"]", "[]"), "chains[0].rpc"),
             (GOOD.replace("http://127.0.0.1:8545", "ws://x"), "http://"),
             (format!("{GOOD}\nrequests_per_second = 0"), "zero"),
+            (format!("{GOOD}\nmax_open_each = 0"), "zero"),
+            (format!("{GOOD}\n[work]\nin_flight_mib = 0"), "work.in_flight_mib"),
         ];
         for (text, expected) in cases {
             let problem = read(&text).map(drop).unwrap_err().to_string();

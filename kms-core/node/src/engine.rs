@@ -25,7 +25,6 @@ use kms_mpc::{Epoch, JobId, OwnShare};
 use kms_proto::node::{self, decrypt_response::Outcome};
 use lru::LruCache;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -48,7 +47,7 @@ use weight::{Purpose, Scales};
 const MAX_REQUESTS: usize = 1024;
 /// … and how many of them may be pulls, so that there is always room for requests that were paid for.
 const MAX_PULLS: usize = 768;
-/// Interrupted requests that are read, fetched or computed at the same time after a restart …
+/// Interrupted requests of one chain that are read, fetched or computed at the same time after a restart …
 const RESUMING: usize = 4;
 /// … and how many of them may wait for the other parties.
 const RESUMED: usize = 256;
@@ -199,9 +198,6 @@ struct Inner {
     shares: Mutex<LruCache<JobId, OwnShare>>,
     /// What ciphertexts under way weigh.
     scales: Scales,
-    /// Places of interrupted requests: those with heavy work before them, and all.
-    resuming: Arc<Semaphore>,
-    resumed: Arc<Semaphore>,
     /// Peers that ask for old shares must take the machine neither from running jobs nor from each other.
     turns: Turns,
     counts: Mutex<HashMap<u16, PeerCount>>,
@@ -238,8 +234,6 @@ impl Engine {
             jobs: Mutex::default(),
             shares: Mutex::new(LruCache::new(SHARES)),
             scales: Scales::new(options.in_flight),
-            resuming: Arc::new(Semaphore::new(RESUMING)),
-            resumed: Arc::new(Semaphore::new(RESUMED)),
             turns: Turns::new(),
             counts: Mutex::default(),
             tasks: TaskTracker::new(),

@@ -3,7 +3,8 @@
 //! Before any share leaves the party, its own endpoints must show that the request exists, that the contract may
 //! decrypt the handles, which digests are committed and that the key is active: all read at **one** block hash that is
 //! final enough for the request and for this party, in one `eth_call` to `GuardLens`. That the request is still open
-//! and its deadline not reached is read at the latest block. Time is block time. If there are several endpoints they
+//! and its deadline not reached is read at the latest block, and a refusal from there is for good only if the final block
+//! says the same. Time is block time. If there are several endpoints they
 //! all have to say the same; one that lies can delay an answer, never cause one.
 
 mod chain;
@@ -84,7 +85,8 @@ impl Guard {
             return Err(Refusal::WrongContext { requested: request.contextId, own: self.context }.into());
         }
         let reading = chain.read(asked, lens::request_call(request), lens::request_answer).await?;
-        agree(&reading, |view| view::open_at_latest(request, &handles, view))?;
+        let open = |view: &_| view::open_at_latest(request, &handles, view);
+        agree(&reading, open).map_err(|stop| stop.confirmed_by(open(&reading.at_final)))?;
         let grants = view::grants_at_final(request, &handles, &reading.at_final)?;
         let id = request_id(chain_id, chain.gateway(), request);
         Ok(self.grant(chain_id, Some(id), grants, reading.block))
@@ -93,7 +95,8 @@ impl Guard {
     async fn judge_public(&self, chain_id: u64, handles: &[B256]) -> Result<Grant, Stop> {
         let (chain, parsed) = self.chain_and_handles(chain_id, handles)?;
         let reading = chain.read(Finality::Latest, lens::handles_call(handles), lens::handles_answer).await?;
-        agree(&reading, |view| view::public_at_latest(self.context, &parsed, view))?;
+        let open = |view: &_| view::public_at_latest(self.context, &parsed, view);
+        agree(&reading, open).map_err(|stop| stop.confirmed_by(open(&reading.at_final)))?;
         let grants = view::public_grants_at_final(&parsed, &reading.at_final)?;
         Ok(self.grant(chain_id, None, grants, reading.block))
     }

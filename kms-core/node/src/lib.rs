@@ -5,6 +5,7 @@
 //! [`engine`] computes and opens the masked shares over the [`peer`] transport, signs the answer and writes the
 //! receipt. Secrets rest in [`sealed`] files, everything else in the [`store`].
 
+pub mod chains;
 pub mod ciphertexts;
 pub mod commands;
 pub mod config;

@@ -21,7 +21,7 @@ pub enum Phase {
     Recovering,
     /// This party holds no share of any key yet.
     Initialising,
-    /// Every active key has a usable share here, and at least n−t−1 peers were reached.
+    /// At least n−t−1 peers were reached, and at least one chain: each comes up by itself, see [`crate::chains`].
     Ready,
     /// Shutting down: nothing new starts; what is under way ends as it stands, and the next start takes it up.
     Draining,

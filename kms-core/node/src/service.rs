@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_proto::bounds::{self, MAX_CLIENT_MESSAGE, MAX_KEYS};
+use kms_proto::bounds::{self, MAX_CHAINS, MAX_CLIENT_MESSAGE, MAX_KEYS};
 use kms_proto::node::node_server::{Node, NodeServer};
 use kms_proto::node::{
     self, DecryptRequest, DecryptResponse, GetKeysRequest, GetKeysResponse, GetStatusRequest, GetStatusResponse,
@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use crate::chains::Chains;
 use crate::config::Permission;
 use crate::engine::{Call, Engine, EngineError, not_yet};
 use crate::identity::Leaf;
@@ -29,6 +30,9 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Pause that a client within no limit should make.
 const BUSY: Duration = Duration::from_secs(1);
 
+/// Pause before a chain that is not up is asked for again.
+const CHAIN: Duration = Duration::from_secs(2);
+
 /// What the client API needs.
 #[derive(Clone, Debug)]
 pub struct Api {
@@ -44,6 +48,8 @@ pub struct Api {
     pub lifecycle: Arc<Lifecycle>,
     /// Who may call.
     pub clients: Arc<Clients>,
+    /// Which chains are up.
+    pub chains: Arc<Chains>,
     /// What this party shows.
     pub leaf: Arc<Leaf>,
 }
@@ -87,8 +93,8 @@ struct Service {
 
 impl Service {
     /// The client behind a call, if it may make it now.
-    fn admit<T>(&self, request: &Request<T>, permission: Permission) -> Result<Arc<Client>, Status> {
-        let client = request.extensions().get::<Arc<Client>>();
+    fn admit<T>(&self, request: &Request<T>, permission: Permission) -> Result<Client, Status> {
+        let client = request.extensions().get::<Client>();
         let client = client.ok_or_else(|| Status::unauthenticated("the connection has no certificate"))?;
         if !client.may(permission) {
             return Err(Status::permission_denied(format!("{} may not do this", client.name())));
@@ -118,6 +124,9 @@ impl Service {
             0 => DEFAULT_WAIT,
             ms => Duration::from_millis(ms.into()).min(MAX_WAIT),
         };
+        if let Some(problem) = self.api.chains.waits_for(call.chain_id) {
+            return Ok(not_yet(NotYetReason::ChainUnavailable, problem, CHAIN));
+        }
         match Call::parse(&self.api.party, call) {
             Ok(call) => self.api.engine.decrypt(call, wait).await,
             Err(refused) => Ok(Outcome::Refused(refused)),
@@ -178,12 +187,18 @@ impl Node for Service {
                 problem: bounds::text(peer.problem.unwrap_or_default()),
             }
         });
+        let chains = api.chains.all().into_iter().map(|chain| node::ChainInfo {
+            chain_id: chain.chain_id,
+            ready: chain.ready,
+            problem: bounds::text(chain.problem.unwrap_or_default()),
+        });
         Ok(Response::new(HealthResponse {
             phase: api.lifecycle.phase().name().into(),
             index: api.party.index.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             committee_hash: api.party.committee_hash.to_vec(),
             peers: peers.collect(),
+            chains: chains.take(MAX_CHAINS).collect(),
             usable_keys: api.keys.usable_ids().into_iter().take(MAX_KEYS).map(|id| id.to_vec()).collect(),
         }))
     }

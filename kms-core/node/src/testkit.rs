@@ -107,5 +107,5 @@ pub(crate) async fn until<T>(mut probe: impl AsyncFnMut() -> Option<T>) -> T {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(120), waiting).await.expect("it never came")
+    tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.expect("it never came")
 }

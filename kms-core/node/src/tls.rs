@@ -18,7 +18,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 pub use accept::{Accepted, Limits, incoming};
-pub use clients::{Client, ClientRules, Clients};
+pub use clients::{Client, ClientRules, Clients, Limit, OpenPlace};
 pub use parties::{Parties, party_of};
 
 use crate::identity::{IdentityError, Leaf};

@@ -24,6 +24,8 @@ pub const MAX_TEXT: usize = 512;
 pub const MAX_EPOCHS: usize = 64;
 /// Keys that a party lists.
 pub const MAX_KEYS: usize = 256;
+/// Host chains that a party lists.
+pub const MAX_CHAINS: usize = 256;
 /// Parties of a committee.
 pub const MAX_PARTIES: usize = 255;
 /// Frames that support the evidence against one party.
@@ -228,6 +230,8 @@ pub fn check_health(response: &node::HealthResponse) -> Result<(), BoundsError> 
     exact("committee_hash", &response.committee_hash, ID)?;
     at_most("peers", response.peers.len(), MAX_PARTIES)?;
     response.peers.iter().try_for_each(|peer| at_most("peers.problem", peer.problem.len(), MAX_TEXT))?;
+    at_most("chains", response.chains.len(), MAX_CHAINS)?;
+    response.chains.iter().try_for_each(|chain| at_most("chains.problem", chain.problem.len(), MAX_TEXT))?;
     ids("usable_keys", &response.usable_keys, MAX_KEYS)
 }
 

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Booted, CommandError, boot};
+use crate::chains::{Chains, Pace};
 use crate::config::{ClientConfig, Config, read_bounded};
 use crate::engine::{Engine, EngineOptions, Parts};
 use crate::error::ConfigError;
@@ -75,6 +76,7 @@ struct Running {
     lifecycle: Arc<Lifecycle>,
     hub: Hub,
     engine: Engine,
+    chains: Arc<Chains>,
     cancel: CancellationToken,
 }
 
@@ -105,7 +107,9 @@ impl Running {
             metrics,
             cancel: cancel.clone(),
         };
-        let engine = Engine::new(parts, EngineOptions::default())?;
+        let in_flight = usize::from(config.work.in_flight_mib) << 20;
+        let engine = Engine::new(parts, EngineOptions { in_flight, ..EngineOptions::default() })?;
+        let chains = Arc::new(Chains::new(party.manifest.chains.iter().map(|chain| chain.chain_id), Pace::default()));
 
         let clients = Arc::new(Clients::new(client_rules(&config.clients)?)?);
         let (peers, callers) = (listen(config.listen_peer).await?, listen(config.listen_client).await?);
@@ -117,6 +121,7 @@ impl Running {
             party: party.clone(),
             lifecycle: lifecycle.clone(),
             clients,
+            chains: chains.clone(),
             leaf,
         };
         let service = tokio::spawn(service::serve(callers, api, cancel.clone()));
@@ -125,7 +130,7 @@ impl Running {
         booted.store.journal("phase", next.name(), "").await?;
         let interrupted = engine.resume().await?;
         tracing::info!(requests = interrupted, "taken up again");
-        Ok((Self { booted, lifecycle, hub, engine, cancel }, service))
+        Ok((Self { booted, lifecycle, hub, engine, chains, cancel }, service))
     }
 
     /// Becomes ready, works, and stops on a signal or when a part fails.
@@ -137,6 +142,7 @@ impl Running {
             _ = int.recv() => None,
             ended = &mut service => Some(ended),
             never = self.become_ready() => match never {},
+            () = self.follow_chains() => None,
         };
         self.lifecycle.advance(Phase::Draining)?;
         self.cancel.cancel();
@@ -161,7 +167,7 @@ impl Running {
     async fn become_ready(&self) -> std::convert::Infallible {
         let mut told = String::new();
         while self.lifecycle.phase() != Phase::Ready {
-            match self.missing().await {
+            match self.missing() {
                 None => {
                     if let Err(error) = self.lifecycle.advance(Phase::Ready) {
                         tracing::error!(%error, "can't become ready");
@@ -182,8 +188,14 @@ impl Running {
         std::future::pending().await
     }
 
-    /// What keeps this party from being ready: peers, or a share of an active key.
-    async fn missing(&self) -> Option<String> {
+    /// Looks after the chains until the process ends.
+    async fn follow_chains(&self) {
+        let (guard, keys) = (self.booted.guard.clone(), self.booted.keys.clone());
+        self.chains.follow(guard, keys, self.cancel.clone()).await;
+    }
+
+    /// What keeps this party from being ready: peers, key material, or that not a single chain is up.
+    fn missing(&self) -> Option<String> {
         let party = &self.booted.party;
         let (needed, connected) = ((party.n() - party.t() - 1) as usize, self.hub.connected());
         if connected < needed {
@@ -192,19 +204,7 @@ impl Running {
         if self.booted.keys.usable_ids().is_empty() {
             return Some("there is no key material".into());
         }
-        for host in &party.manifest.chains {
-            match self.booted.guard.active_key(host.chain_id).await {
-                Err(problem) => return Some(format!("chain {}: {problem}", host.chain_id)),
-                Ok(Some(key)) if self.booted.keys.usable(key.key_id).is_none() => {
-                    return Some(format!(
-                        "there is no usable share of {}, active on chain {}",
-                        key.key_id, host.chain_id
-                    ));
-                }
-                Ok(_) => {}
-            }
-        }
-        None
+        self.chains.none_up()
     }
 }
 
@@ -233,13 +233,8 @@ fn client_rules(clients: &[ClientConfig]) -> Result<Vec<ClientRules>, ConfigErro
             key: format!("clients.{}.ca", client.name),
             problem: format!("{} is not one PEM certificate", client.ca.display()),
         })?;
-        Ok(ClientRules {
-            name: client.name.clone(),
-            ca,
-            permissions: client.permissions.clone(),
-            requests_per_second: client.requests_per_second,
-            max_open: client.max_open,
-        })
+        let [group, each] = client.limits();
+        Ok(ClientRules { name: client.name.clone(), ca, permissions: client.permissions.clone(), group, each })
     });
     rules.collect()
 }

@@ -426,7 +426,9 @@ fn not_yet_reason(reason: guard::NotYetReason) -> NotYetReason {
 
 fn refused_reason(refusal: &guard::Refusal) -> RefusedReason {
     use guard::Refusal;
-    match refusal {
+    match refusal.reason() {
+        // Never: a reason is no wrapped one.
+        Refusal::Unconfirmed(_) => RefusedReason::NotOpen,
         Refusal::UnknownChain(_) => RefusedReason::UnknownChain,
         Refusal::Handles(_) | Refusal::UnknownFinality(_) => RefusedReason::Malformed,
         Refusal::WrongContext { .. } | Refusal::ContextDestroyed(_) => RefusedReason::Context,

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_proto::node::{NotYetReason, decrypt_response::Outcome};
+use tokio::sync::Semaphore;
+
 use super::call::Call;
 use super::request::{LATER, Pending, Slot, micros};
-use super::{EngineError, Inner, record};
+use super::{EngineError, Inner, RESUMED, RESUMING, record};
 use crate::receipts::Subject;
 use crate::store::{Position, RequestKey, RequestRow, Stage};
 
@@ -19,30 +22,34 @@ const PAUSE: Duration = Duration::from_secs(30);
 impl Inner {
     pub(super) async fn resume(self: &Arc<Self>) -> Result<usize, EngineError> {
         let pending = self.parts.store.pending().await?;
-        let inner = self.clone();
-        self.tasks.spawn(async move {
-            let cancel = inner.parts.cancel.clone();
-            if let Some(Err(error)) = cancel.run_until_cancelled(inner.take_up_all(pending.last)).await {
-                tracing::error!(%error, "interrupted requests can't be read");
-            }
-        });
+        // A chain whose endpoints are dead keeps the requests of no other chain waiting.
+        for chain in &self.parts.party.manifest.chains {
+            let (inner, chain_id) = (self.clone(), chain.chain_id);
+            self.tasks.spawn(async move {
+                let cancel = inner.parts.cancel.clone();
+                let all = inner.take_up_all(chain_id, pending.last);
+                if let Some(Err(error)) = cancel.run_until_cancelled(all).await {
+                    tracing::error!(chain_id, %error, "interrupted requests can't be read");
+                }
+            });
+        }
         Ok(usize::try_from(pending.count).unwrap_or(usize::MAX))
     }
 
-    /// Goes through the rows that were there at the start, oldest first.
-    async fn take_up_all(self: &Arc<Self>, last: u64) -> Result<(), EngineError> {
+    /// Goes through the rows of a chain that were there at the start, oldest first.
+    async fn take_up_all(self: &Arc<Self>, chain_id: u64, last: u64) -> Result<(), EngineError> {
+        let (heavy, all) = (Arc::new(Semaphore::new(RESUMING)), Arc::new(Semaphore::new(RESUMED)));
         let mut after = Position::default();
         loop {
-            let page = self.parts.store.pending_after(after, last, PAGE).await?;
+            let page = self.parts.store.pending_after(chain_id, after, last, PAGE).await?;
             let Some(end) = page.last() else { return Ok(()) };
             after = end.position;
             for row in page {
                 // Never an error: the semaphore is not closed.
-                let Ok(place) = self.resumed.clone().acquire_owned().await else { return Ok(()) };
-                let inner = self.clone();
+                let Ok(place) = all.clone().acquire_owned().await else { return Ok(()) };
+                let (inner, heavy) = (self.clone(), heavy.clone());
                 self.tasks.spawn(async move {
-                    let outcome = inner.take_up(row.key).await;
-                    if let Err(error) = outcome {
+                    if let Err(error) = inner.take_up(row.key, heavy).await {
                         tracing::error!(request = %row.key.id, %error, "an interrupted request can't be taken up");
                     }
                     drop(place);
@@ -52,10 +59,12 @@ impl Inner {
     }
 
     /// Takes up a request that a restart has interrupted. The guard is asked again: a cancelled request starts nothing.
-    async fn take_up(self: &Arc<Self>, key: RequestKey) -> Result<(), EngineError> {
+    async fn take_up(self: &Arc<Self>, key: RequestKey, heavy: Arc<Semaphore>) -> Result<(), EngineError> {
         let mut pause = LATER;
-        for _ in 0..TRIES {
-            let slot = self.parts.cancel.run_until_cancelled(self.resuming.clone().acquire_owned()).await;
+        let mut tries = 0;
+        while tries < TRIES {
+            tries += 1;
+            let slot = self.parts.cancel.run_until_cancelled(heavy.clone().acquire_owned()).await;
             let Some(Ok(slot)) = slot else { return Ok(()) };
             // Read now and not before: a request that waits for its turn is only its id.
             let Some(row) = self.parts.store.request(key).await? else { return Ok(()) };
@@ -69,8 +78,10 @@ impl Inner {
             let call = call.filter(|call| call.key() == key).ok_or(EngineError::Stored(key.id))?;
             if let Some(mut running) = self.start(call, Some(slot)) {
                 let settled = running.wait_for(Option::is_some);
-                if self.parts.cancel.run_until_cancelled(settled).await.is_none() {
-                    return Ok(());
+                let Some(settled) = self.parts.cancel.run_until_cancelled(settled).await else { return Ok(()) };
+                // A chain may be gone for long; its requests wait for it.
+                if settled.is_ok_and(|outcome| is_gone(outcome.as_ref())) {
+                    tries = 0;
                 }
                 // Everything else may be different the next time.
                 if self.known(key).await?.is_some() {
@@ -102,4 +113,10 @@ impl Inner {
         drop(slot);
         self.finish(Pending::Job { job, subject }).await
     }
+}
+
+/// Whether the endpoints of the chain were the problem.
+fn is_gone(outcome: Option<&Outcome>) -> bool {
+    let gone = NotYetReason::ChainUnavailable;
+    matches!(outcome, Some(Outcome::NotYet(not_yet)) if not_yet.reason() == gone)
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use kms_encoding::{FheType, LweBlocks};
+use kms_encoding::FheType;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Unit of the semaphores, which count in u32.
@@ -71,14 +71,14 @@ pub(super) const fn bytes_of(ty: FheType, dimension: usize) -> usize {
 
 /// Bytes that blocks take.
 #[cfg(test)]
-pub(super) fn bytes_in(blocks: &LweBlocks) -> usize {
+pub(super) fn bytes_in(blocks: &kms_encoding::LweBlocks) -> usize {
     blocks.len() * (blocks.dimension() + 1) * size_of::<u128>()
 }
 
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
-    use kms_encoding::SecretKeyKind;
+    use kms_encoding::{LweBlocks, SecretKeyKind};
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! What start-up and `kms-node check` ask the chains: none of it decides about a request.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy::sol_types::SolCall;
 use alloy_primitives::{Address, B256, Bytes};
@@ -15,6 +15,8 @@ use crate::startup::{Level, Table};
 
 /// A chain whose newest block is that many seconds old has stopped, or its endpoint has.
 const STALE_SECONDS: u64 = 300;
+/// Start-up waits that long for the first answer of an endpoint, and not longer: other chains wait too.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// A block from the future: this machine's clock is behind.
 const AHEAD_SECONDS: u64 = 30;
 
@@ -56,9 +58,10 @@ impl Guard {
         let chain = self.chains.get(&chain_id).ok_or("no endpoint is configured")?;
         let mut problem = String::new();
         for endpoint in &chain.endpoints {
-            match active_key(chain, endpoint).await {
-                Ok(key) => return Ok(key),
-                Err(e) => problem = e.to_string(),
+            match tokio::time::timeout(PATIENCE, active_key(chain, endpoint)).await {
+                Ok(Ok(key)) => return Ok(key),
+                Ok(Err(e)) => problem = e.to_string(),
+                Err(_) => problem = format!("{} does not answer in time", endpoint.name()),
             }
         }
         Err(problem)
@@ -66,9 +69,11 @@ impl Guard {
 
     async fn probe_endpoint(&self, chain: &Chain, endpoint: &Endpoint, party: &Party, table: &mut Table) {
         let subject = format!("chain {} at {}", chain.host.chain_id, endpoint.name());
-        let heads = match endpoint.heads([Finality::Latest, chain.host.floor()]).await {
-            Ok(heads) => heads,
-            Err(e) => return table.add(Level::Broken, subject, e.to_string()),
+        let asking = endpoint.heads([Finality::Latest, chain.host.floor()]);
+        let heads = match tokio::time::timeout(PATIENCE, asking).await {
+            Ok(Ok(heads)) => heads,
+            Ok(Err(e)) => return table.add(Level::Broken, subject, e.to_string()),
+            Err(_) => return table.add(Level::Broken, subject, "no answer in time"),
         };
         let (level, clock) = clock(heads.latest);
         table.add(level, subject.clone(), format!("block {}, {clock}", heads.latest.number));

@@ -18,7 +18,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Labels of the metric `guard_verdicts`: verdict and reason.
-    pub const fn labels(&self) -> (&'static str, &'static str) {
+    pub fn labels(&self) -> (&'static str, &'static str) {
         match self {
             Self::Allowed(_) => ("allowed", ""),
             Self::NotYet(n) => ("not_yet", n.reason.name()),
@@ -140,6 +140,10 @@ pub enum Refusal {
         /// The handle.
         handle: B256,
     },
+    /// One of the others, read in a block that may still be replaced: a request that was answered, cancelled or too late
+    /// on one fork may be open on the next.
+    #[error("{0}")]
+    Unconfirmed(Box<Refusal>),
     /// The key of the handle must not be used any more.
     #[error("key {key_id} of {handle} is {state}")]
     KeyState {
@@ -157,12 +161,24 @@ impl Refusal {
     /// answer the call, which can be made again: rights are given late, contexts follow each other, and this party's
     /// endpoints may lag behind both.
     pub const fn lasts(&self) -> bool {
-        !matches!(self, Self::UnknownChain(_) | Self::WrongContext { .. } | Self::NotPermitted { .. })
+        !matches!(
+            self,
+            Self::UnknownChain(_) | Self::WrongContext { .. } | Self::NotPermitted { .. } | Self::Unconfirmed(_)
+        )
+    }
+
+    /// The reason, however sure it is.
+    pub fn reason(&self) -> &Self {
+        match self {
+            Self::Unconfirmed(refusal) => refusal.reason(),
+            sure => sure,
+        }
     }
 
     /// Label of the metric.
-    pub const fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
+            Self::Unconfirmed(refusal) => refusal.name(),
             Self::UnknownChain(_) => "unknown_chain",
             Self::Handles(_) => "handles",
             Self::UnknownFinality(_) => "unknown_finality",

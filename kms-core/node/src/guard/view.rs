@@ -65,6 +65,19 @@ impl Stop {
     }
 }
 
+impl Stop {
+    /// What remains of a conclusion at the latest block when the final block leads to another one.
+    pub(super) fn confirmed_by(self, at_final: Result<(), Self>) -> Self {
+        match self {
+            Self::Refuse(refusal) if refusal.lasts() => {
+                let sure = at_final.is_err_and(|stop| matches!(&stop, Self::Refuse(r) if r.name() == refusal.name()));
+                Self::Refuse(if sure { refusal } else { Refusal::Unconfirmed(Box::new(refusal)) })
+            }
+            other => other,
+        }
+    }
+}
+
 impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Self {
         Self::Refuse(refusal)

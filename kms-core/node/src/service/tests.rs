@@ -15,16 +15,19 @@ use tonic::Code;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::*;
+use crate::chains::{ActiveKeys, Pace};
+use crate::guard::ActiveKey;
 use crate::identity::{issue, new_root};
 use crate::lifecycle::Phase;
 use crate::party::TlsRoot;
 use crate::testkit::cluster::{Cluster, EPOCH, Node};
-use crate::testkit::until;
-use crate::tls::ClientRules;
+use crate::testkit::{CHAIN, until};
+use crate::tls::{ClientRules, Limit};
 
 fn rules(name: &str, root: &TlsRoot, permissions: Vec<Permission>, requests_per_second: u32) -> ClientRules {
     let ca = CertificateDer::from_pem_slice(root.certificate_pem.as_bytes()).unwrap();
-    ClientRules { name: name.into(), ca, permissions, requests_per_second, max_open: 4 }
+    let limit = Limit { requests_per_second, max_open: 4 };
+    ClientRules { name: name.into(), ca, permissions, group: limit, each: limit }
 }
 
 fn leaf(root: &TlsRoot) -> CertifiedKey {
@@ -52,12 +55,29 @@ async fn client(cluster: &Cluster, address: SocketAddr, shows: CertifiedKey) -> 
     NodeClient::new(Endpoint::from_static("http://party").connect_with_connector_lazy(connect))
 }
 
+const DEAD_CHAIN: u64 = 77;
+
+/// The endpoints of [`CHAIN`] only.
+struct OneChain;
+
+#[tonic::async_trait]
+impl ActiveKeys for OneChain {
+    async fn active_key(&self, chain_id: u64) -> Result<Option<ActiveKey>, String> {
+        if chain_id == CHAIN { Ok(None) } else { Err("no endpoint answers".into()) }
+    }
+}
+
 async fn serve_one(
     cluster: &Cluster,
     node: &Node,
     clients: Vec<ClientRules>,
 ) -> (SocketAddr, Arc<Lifecycle>, tokio::task::JoinHandle<Result<(), ServeError>>) {
     let lifecycle = Arc::new(Lifecycle::new());
+    // The chain of the tests, and one whose endpoint is dead.
+    let chains = Arc::new(Chains::new([CHAIN, DEAD_CHAIN], Pace::default()));
+    let (following, keys, cancel) = (chains.clone(), node.keys.clone(), node.cancel.clone());
+    tokio::spawn(async move { following.follow(Arc::new(OneChain), keys, cancel).await });
+    until(async || chains.waits_for(CHAIN).is_none().then_some(())).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let api = Api {
@@ -67,6 +87,7 @@ async fn serve_one(
         party: Arc::new(cluster.fixture.party(1)),
         lifecycle: lifecycle.clone(),
         clients: Arc::new(Clients::new(clients).unwrap()),
+        chains: chains.clone(),
         leaf: cluster.fixture.leaf(1),
     };
     (address, lifecycle, tokio::spawn(serve(listener, api, node.cancel.clone())))
@@ -100,6 +121,15 @@ async fn a_client_gets_what_its_certificate_allows() {
 
     lifecycle.advance(Phase::Recovering).unwrap();
     lifecycle.advance(Phase::Ready).unwrap();
+    // A chain without an endpoint waits, and says so; the other one is served.
+    let waits = DecryptRequest { chain_id: DEAD_CHAIN, ..cluster.raw(cluster.v1()) };
+    let outcome = relayer.decrypt(waits).await.unwrap().into_inner().outcome;
+    let Some(Outcome::NotYet(not_yet)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(not_yet.reason(), NotYetReason::ChainUnavailable);
+    assert!(not_yet.detail.contains("no endpoint answers"), "{}", not_yet.detail);
+    let health = relayer.health(HealthRequest {}).await.unwrap().into_inner();
+    let chains: Vec<_> = health.chains.iter().map(|c| (c.chain_id, c.ready, c.problem.as_str())).collect();
+    assert_eq!(chains, [(DEAD_CHAIN, false, "no endpoint answers"), (CHAIN, true, "")]);
     let others: Vec<_> = (2u16..).zip(&nodes[1..]).collect();
     let asked = cluster.raw(cluster.v1());
     let extra_data = cluster.v1();

@@ -51,13 +51,20 @@ impl Store {
         Ok(Pending { count: unsigned(&row, "requests", "pending")?, last: unsigned(&row, "requests", "last")? })
     }
 
-    /// The next such requests after a position, oldest first, among the rows up to `last`.
-    pub async fn pending_after(&self, after: Position, last: u64, limit: u32) -> Result<Vec<PendingRow>, StoreError> {
+    /// The next such requests of a chain after a position, oldest first, among the rows up to `last`.
+    pub async fn pending_after(
+        &self,
+        chain_id: u64,
+        after: Position,
+        last: u64,
+        limit: u32,
+    ) -> Result<Vec<PendingRow>, StoreError> {
         const TABLE: &str = "requests";
         let rows = sqlx::query(
             "SELECT id, epoch_id, received_at, rowid AS row FROM requests
-             WHERE stage < 4 AND (received_at, rowid) > (?, ?) AND rowid <= ? ORDER BY received_at, rowid LIMIT ?",
+             WHERE stage < 4 AND chain_id = ? AND (received_at, rowid) > (?, ?) AND rowid <= ? ORDER BY received_at, rowid LIMIT ?",
         )
+        .bind(chain_id.cast_signed())
         .bind(after.received_at.cast_signed())
         .bind(after.row.cast_signed())
         .bind(last.cast_signed())

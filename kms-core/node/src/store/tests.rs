@@ -23,7 +23,7 @@ async fn pending(store: &Store) -> Vec<RequestKey> {
     let pending = store.pending().await.unwrap();
     let (mut keys, mut after) = (Vec::new(), Position::default());
     loop {
-        let page = store.pending_after(after, pending.last, 2).await.unwrap();
+        let page = store.pending_after(u64::MAX, after, pending.last, 2).await.unwrap();
         let Some(last) = page.last() else { break };
         after = last.position;
         keys.extend(page.iter().map(|row| row.key));

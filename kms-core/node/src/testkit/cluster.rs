@@ -31,7 +31,7 @@ use crate::store::Store;
 
 pub(crate) const KEY: B256 = B256::repeat_byte(0x11);
 pub(crate) const EPOCH: B256 = B256::repeat_byte(0x22);
-pub(crate) const WAIT: Duration = Duration::from_secs(120);
+pub(crate) const WAIT: Duration = Duration::from_secs(60);
 
 /// The chain and the object store: what exists may be decrypted, unless a test says otherwise.
 pub(crate) struct World {

@@ -1,21 +1,28 @@
 //! Certificates of clients, and what each group of them may do.
 //!
 //! Nobody issues client certificates but the operators' own authorities: each stands in the party's configuration with
-//! permissions, a rate and a cap. A client is whoever holds a certificate of one of them.
+//! permissions, a rate and a cap. A client is whoever holds a certificate of one of them; each certificate has a rate and a
+//! cap of its own within those of its authority.
 
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
+use lru::LruCache;
 use parking_lot::Mutex;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{TlsError, one_root_verifier, root_store};
 use crate::config::Permission;
+
+/// Certificates of one group whose rates are remembered.
+const CERTIFICATES: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 /// What the configuration says about one group of clients.
 #[derive(Debug)]
@@ -26,51 +33,38 @@ pub struct ClientRules {
     pub ca: CertificateDer<'static>,
     /// What its certificates may do.
     pub permissions: Vec<Permission>,
+    /// Of all its certificates together.
+    pub group: Limit,
+    /// Of each of them.
+    pub each: Limit,
+}
+
+/// How much a client may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
     /// Calls per second; as many may come at once.
     pub requests_per_second: u32,
     /// Decryptions open at the same time.
     pub max_open: u32,
 }
 
-/// One group of clients.
+/// What is left of a limit.
 #[derive(Debug)]
-pub struct Client {
-    name: String,
-    permissions: Vec<Permission>,
-    verifier: Arc<dyn ClientCertVerifier>,
+struct Allowance {
     rate: f64,
     bucket: Mutex<(f64, Instant)>,
     open: Arc<Semaphore>,
 }
 
-/// Groups are told apart by their names, which the configuration lists once each.
-impl PartialEq for Client {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Client {}
-
-impl Hash for Client {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
-
-impl Client {
-    /// Name for logs and metrics.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether the configuration allows it.
-    pub fn may(&self, permission: Permission) -> bool {
-        self.permissions.contains(&permission)
+impl Allowance {
+    fn new(limit: Limit) -> Self {
+        let rate = f64::from(limit.requests_per_second);
+        let open = Arc::new(Semaphore::new(limit.max_open as usize));
+        Self { rate, bucket: Mutex::new((rate, Instant::now())), open }
     }
 
     /// Takes one call out of the rate, if there is one left: a bucket of one second's worth.
-    pub fn take(&self) -> bool {
+    fn take(&self) -> bool {
         let now = Instant::now();
         let mut bucket = self.bucket.lock();
         let refilled = bucket.0 + now.duration_since(bucket.1).as_secs_f64() * self.rate;
@@ -80,16 +74,81 @@ impl Client {
         granted
     }
 
-    /// A place among the open decryptions, if there is one left.
-    pub fn open(&self) -> Option<OwnedSemaphorePermit> {
+    fn open(&self) -> Option<OwnedSemaphorePermit> {
         self.open.clone().try_acquire_owned().ok()
+    }
+}
+
+/// One group of clients.
+#[derive(Debug)]
+struct Group {
+    name: String,
+    permissions: Vec<Permission>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    allowance: Allowance,
+    each: Limit,
+    /// What is left to certificates that were seen lately, by SHA-256. One that is forgotten starts afresh, still within
+    /// what is left to the group.
+    certificates: Mutex<LruCache<[u8; 32], Arc<Allowance>>>,
+}
+
+/// The holder of one certificate.
+#[derive(Clone, Debug)]
+pub struct Client {
+    group: Arc<Group>,
+    own: Arc<Allowance>,
+}
+
+/// Certificates of one group are one identity where places of connections are counted; groups are told apart by their
+/// names, which the configuration lists once each.
+impl PartialEq for Client {
+    fn eq(&self, other: &Self) -> bool {
+        self.group.name == other.group.name
+    }
+}
+
+impl Eq for Client {}
+
+impl Hash for Client {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.group.name.hash(state);
+    }
+}
+
+/// A place among the open decryptions, of the certificate and of its group; free again when dropped.
+#[derive(Debug)]
+pub struct OpenPlace {
+    _own: OwnedSemaphorePermit,
+    _group: OwnedSemaphorePermit,
+}
+
+impl Client {
+    /// Name of the group for logs and metrics.
+    pub fn name(&self) -> &str {
+        &self.group.name
+    }
+
+    /// Whether the configuration allows it.
+    pub fn may(&self, permission: Permission) -> bool {
+        self.group.permissions.contains(&permission)
+    }
+
+    /// Takes one call out of both rates, if there is one left. A certificate that has none left takes nothing from the
+    /// others of its group.
+    pub fn take(&self) -> bool {
+        self.own.take() && self.group.allowance.take()
+    }
+
+    /// A place among the open decryptions, if there is one left.
+    pub fn open(&self) -> Option<OpenPlace> {
+        Some(OpenPlace { _own: self.own.open()?, _group: self.group.allowance.open()? })
     }
 }
 
 /// All groups of clients.
 #[derive(Debug)]
 pub struct Clients {
-    groups: Vec<Arc<Client>>,
+    groups: Vec<Arc<Group>>,
 }
 
 impl Clients {
@@ -101,24 +160,29 @@ impl Clients {
         let groups = rules
             .into_iter()
             .map(|r| {
-                let rate = f64::from(r.requests_per_second);
-                Ok(Arc::new(Client {
+                Ok(Arc::new(Group {
                     verifier: one_root_verifier(root_store(&r.name, r.ca)?)?,
                     name: r.name,
                     permissions: r.permissions,
-                    rate,
-                    bucket: Mutex::new((rate, Instant::now())),
-                    open: Arc::new(Semaphore::new(r.max_open as usize)),
+                    allowance: Allowance::new(r.group),
+                    each: r.each,
+                    certificates: Mutex::new(LruCache::new(CERTIFICATES)),
                 }))
             })
             .collect::<Result<_, TlsError>>()?;
         Ok(Self { groups })
     }
 
-    /// The group whose authority issued the certificate.
-    pub fn identify(&self, chain: &[CertificateDer<'_>]) -> Option<Arc<Client>> {
+    /// Who holds the certificate, if one of the authorities has issued it.
+    pub fn identify(&self, chain: &[CertificateDer<'_>]) -> Option<Client> {
         let (end_entity, intermediates) = chain.split_first()?;
-        self.verify(end_entity, intermediates, UnixTime::now()).ok().map(|(client, _)| client)
+        let (group, _) = self.verify(end_entity, intermediates, UnixTime::now()).ok()?;
+        let fingerprint: [u8; 32] = Sha256::digest(end_entity).into();
+        let own = {
+            let mut certificates = group.certificates.lock();
+            certificates.get_or_insert(fingerprint, || Arc::new(Allowance::new(group.each))).clone()
+        };
+        Some(Client { group, own })
     }
 
     fn verify(
@@ -126,11 +190,11 @@ impl Clients {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<(Arc<Client>, ClientCertVerified), Error> {
+    ) -> Result<(Arc<Group>, ClientCertVerified), Error> {
         let mut problem = Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        for client in &self.groups {
-            match client.verifier.verify_client_cert(end_entity, intermediates, now) {
-                Ok(verified) => return Ok((client.clone(), verified)),
+        for group in &self.groups {
+            match group.verifier.verify_client_cert(end_entity, intermediates, now) {
+                Ok(verified) => return Ok((group.clone(), verified)),
                 Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {}
                 Err(error) => problem = error,
             }

@@ -148,8 +148,8 @@ fn client_rules(name: &str, root: &TlsRoot, requests_per_second: u32, max_open: 
         name: name.into(),
         ca: CertificateDer::from_pem_slice(root.certificate_pem.as_bytes()).unwrap(),
         permissions: vec![Permission::Status],
-        requests_per_second,
-        max_open,
+        group: Limit { requests_per_second, max_open },
+        each: Limit { requests_per_second, max_open },
     }
 }
 
@@ -194,6 +194,29 @@ fn a_client_has_permissions_a_rate_and_a_cap() {
     assert!(first.is_some() && second.is_some() && client.open().is_none());
     drop(first);
     assert!(client.open().is_some());
+}
+
+#[test]
+fn a_certificate_takes_no_more_than_its_part_of_the_group() {
+    let root = new_root("relayer").unwrap();
+    let each = Limit { requests_per_second: 2, max_open: 1 };
+    let clients = Clients::new(vec![ClientRules { each, ..client_rules("relayer", &root, 3, 2) }]).unwrap();
+    let client = || clients.identify(&issue(&root, "client.example", DAY).unwrap().cert).unwrap();
+    let (first, second, third) = (client(), client(), client());
+    let calls = |client: &Client| (0..10).filter(|_| client.take()).count();
+    // The first has its two whatever it tries; the others share what is left of the group's three.
+    assert_eq!([calls(&first), calls(&second), calls(&third)], [2, 1, 0]);
+    let own = first.open();
+    assert!(own.is_some() && first.open().is_none());
+    let other = second.open();
+    assert!(other.is_some() && third.open().is_none(), "more than the group has");
+    drop(own);
+    assert!(third.open().is_some());
+    // The same certificate on another connection is the same client.
+    let leaf = issue(&root, "client.example", DAY).unwrap();
+    let twice = [clients.identify(&leaf.cert).unwrap(), clients.identify(&leaf.cert).unwrap()];
+    let place = twice[0].open();
+    assert!(place.is_some() && twice[1].open().is_none());
 }
 
 #[tokio::test]

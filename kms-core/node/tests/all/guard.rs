@@ -161,6 +161,20 @@ async fn a_cancelled_request_is_refused() {
 }
 
 #[tokio::test]
+async fn a_cancellation_that_a_fork_may_undo_ends_nothing_for_good() {
+    // Final two blocks down, and cancelled in the latest one.
+    let (world, request) = asked(2).await;
+    world.anvil.mine(2).await;
+    allowed(check(&world, &request).await);
+    world.cancel(&request).await;
+    let refusal = refused(check(&world, &request).await);
+    assert_eq!((refusal.reason(), refusal.lasts()), (&Refusal::Cancelled, false));
+    world.anvil.mine(2).await;
+    let refusal = refused(check(&world, &request).await);
+    assert_eq!((refusal.reason(), refusal.lasts()), (&Refusal::Cancelled, true));
+}
+
+#[tokio::test]
 async fn nothing_starts_after_the_deadline() {
     let (world, request) = asked(0).await;
     world.anvil.rpc("evm_increaseTime", json!([3601])).await;
@@ -168,7 +182,7 @@ async fn nothing_starts_after_the_deadline() {
     assert!(matches!(refused(check(&world, &request).await), Refusal::DeadlinePassed { .. }));
     // Neither on a request that was never made.
     let other = Request { nonce: 99, ..request };
-    assert!(matches!(refused(check(&world, &other).await), Refusal::DeadlinePassed { .. }));
+    assert!(matches!(refused(check(&world, &other).await).reason(), Refusal::DeadlinePassed { .. }));
 }
 
 #[tokio::test]

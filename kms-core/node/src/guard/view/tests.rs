@@ -201,3 +201,19 @@ fn endpoints_may_differ_in_times_but_not_in_kind() {
     assert!(!refusal(5).same_kind(&Refusal::Cancelled.into()));
     assert!(!refusal(5).same_kind(&Stop::Wait(NotYetReason::Behind, String::new())));
 }
+
+#[test]
+fn a_refusal_of_the_latest_block_is_for_good_when_the_final_one_says_the_same() {
+    let cancelled = || Stop::Refuse(Refusal::Cancelled);
+    assert_eq!(cancelled().confirmed_by(Err(cancelled())), cancelled());
+    let unconfirmed = Stop::Refuse(Refusal::Unconfirmed(Box::new(Refusal::Cancelled)));
+    let deadline = Stop::Refuse(Refusal::DeadlinePassed { deadline: 1, now: 2 });
+    let unknown = Stop::Wait(NotYetReason::Behind, String::new());
+    for at_final in [Ok(()), Err(deadline), Err(unknown.clone())] {
+        assert_eq!(cancelled().confirmed_by(at_final), unconfirmed);
+    }
+    let Stop::Refuse(refusal) = unconfirmed else { unreachable!() };
+    assert!(!refusal.lasts() && Refusal::Cancelled.lasts());
+    assert_eq!((refusal.name(), refusal.to_string()), ("cancelled", Refusal::Cancelled.to_string()));
+    assert_eq!(unknown.clone().confirmed_by(Ok(())), unknown);
+}
