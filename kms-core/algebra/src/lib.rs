@@ -13,6 +13,8 @@
 //! Abspoel et al., *Efficient Information-Theoretic Secure Multiparty Computation over Z/p^kZ via Galois Rings*
 //! (TCC 2019) for decoding by lifting.
 
+#![forbid(unsafe_code)]
+
 mod bw;
 mod codec;
 mod error;

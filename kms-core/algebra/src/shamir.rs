@@ -100,7 +100,8 @@ mod tests {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let secret = Gr::<W, D>::random(&mut rng);
         let shares = share(secret, n, t, &mut rng);
-        let set = PartySet::subsets(n, t + 1).nth(which as usize % 4).unwrap();
+        let sets = PartySet::subsets(n, t + 1).count();
+        let set = PartySet::subsets(n, t + 1).nth(which as usize % sets).unwrap();
         let parties: Vec<_> = set.iter().collect();
         let value_at =
             |at| parties.iter().zip(lagrange(&parties, at)).fold(Gr::ZERO, |sum, (p, l)| sum + l * shares[p.slot()]);
