@@ -333,8 +333,10 @@ impl<W: Word, const D: usize> Case<W, D> {
             if contradicted > t {
                 report.blame(dealer, Misdeed::BadTable);
             }
-            if unhappy.len() + absent > t {
+            if unhappy.len() > t {
                 report.late.insert(dealer);
+            }
+            if unhappy.len() + absent > t {
                 verdicts.push(Verdict::Out);
             } else {
                 verdicts.push(Verdict::Reveal(unhappy));
