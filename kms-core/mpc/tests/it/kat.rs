@@ -80,7 +80,9 @@ fn prss<const D: usize>(n: usize, t: usize, own: u8) -> Value {
 #[test]
 fn pseudorandom_sharings() {
     // Index 1000 in a stream of 40-byte values starts inside a block.
-    check("prss.json", vec![prss::<4>(4, 1, 1), prss::<4>(4, 1, 4), prss::<4>(7, 2, 5), prss::<5>(16, 1, 16)]);
+    let vectors =
+        vec![prss::<4>(4, 1, 1), prss::<4>(4, 1, 4), prss::<4>(7, 2, 5), prss::<5>(16, 1, 16), prss::<4>(10, 3, 8)];
+    check("prss.json", vectors);
 }
 
 #[test]

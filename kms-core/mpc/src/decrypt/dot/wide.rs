@@ -1,9 +1,4 @@
-//! Dot products with AVX-512 IFMA, and with five products for eight.
-//!
-//! **Fewer products.** For a pair of elements a, a' of a mask and s, s' of a share
-//! a·s + a'·s' = (a + s')·(a' + s) − a·a' − s·s' (Winograd, *A New Algorithm for Inner Product*, IEEE Trans. Comput.,
-//! 1968). The products a·a' are made once for all D coefficients of the share, the products s·s' once for all masks. With
-//! D = 4 a pair takes 5 products for 8.
+//! Dot products with AVX-512 IFMA, eight pairs at a time.
 //!
 //! **Products mod 2^128.** Words are split in limbs of 51, 51 and 26 bits, so that sums of two limbs still fit the 52 bits
 //! that IFMA multiplies. IFMA adds the lower or upper 52 bits of a product to a 64-bit word; a product takes nine. What has
