@@ -17,6 +17,8 @@ pub mod admission;
 pub mod commit;
 pub mod compute;
 pub mod config;
+#[cfg(test)]
+mod crash;
 pub mod crew;
 pub mod error;
 pub mod event;

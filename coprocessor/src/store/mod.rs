@@ -34,6 +34,8 @@ pub struct Store {
     /// One connection: SQLite has one writer at a time anyway, and a queue here never ends in "database is locked".
     writer: SqlitePool,
     reader: SqlitePool,
+    #[cfg(test)]
+    pub(crate) faults: crate::crash::Faults,
 }
 
 /// One write to the database.
@@ -63,7 +65,12 @@ impl Store {
         });
         Migrator::with_migrations(migrations.collect()).run(&writer).await?;
         let reader = SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
-        Ok(Self { writer, reader })
+        Ok(Self {
+            writer,
+            reader,
+            #[cfg(test)]
+            faults: Default::default(),
+        })
     }
 
     /// Begins a write; dropped without `commit`, it never happened.
@@ -73,7 +80,11 @@ impl Store {
 
     /// Makes a write last: on disk when this returns. Every `step` that the work takes ends in one of these.
     async fn commit(&self, write: Write, step: &'static str) -> Result<()> {
+        #[cfg(test)]
+        self.faults.pass("before", step)?;
         write.commit().await?;
+        #[cfg(test)]
+        self.faults.pass("after", step)?;
         tracing::trace!(step, "written");
         Ok(())
     }
