@@ -47,7 +47,7 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
         ]);
         anyhow::Ok(figures)
     })?;
-    figures.push(cluster::run("mpc.cluster.n13", 13, 4)?);
+    figures.extend(cluster::run("mpc.cluster.n13", 13, 4)?);
     Ok(figures)
 }
 

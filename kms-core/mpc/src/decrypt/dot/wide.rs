@@ -129,14 +129,17 @@ fn pairs(words: &[u128]) -> [Limbs; 2] {
 fn load(words: &[u128; STEP]) -> [__m512i; 4] {
     let mut vectors = [_mm512_setzero_si512(); 4];
     for (vector, words) in vectors.iter_mut().zip(words.as_chunks::<4>().0) {
-        let words: &[u128; 4] = words;
-        // SAFETY: four words are the 64 bytes that are read, and the load asks for no alignment.
-        #[expect(unsafe_code, reason = "see SAFETY")]
-        {
-            *vector = unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
-        }
+        *vector = load_four(words);
     }
     vectors
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+#[expect(unsafe_code, reason = "a load takes a pointer")]
+fn load_four(words: &[u128; 4]) -> __m512i {
+    // SAFETY: four words are the 64 bytes that are read, and the load asks for no alignment.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }
 
 /// The limbs of eight words, in an order that is the same everywhere.
