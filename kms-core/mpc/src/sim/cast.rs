@@ -72,15 +72,16 @@ impl Weather {
     #[must_use]
     pub fn draw(committee: &Committee, timing: Timing, cast: &Cast, restartable: bool, rng: &mut ChaCha20Rng) -> Self {
         let n = committee.n();
-        let profile = Profile::draw(timing, rng);
+        let mut profile = Profile::draw(timing, rng);
         // Things happen while the protocol runs, or long after the first messages.
         let horizon = *[profile.max_delay * 2, BOUND, BOUND * 10].choose(rng).unwrap_or(&BOUND);
         let moment = |rng: &mut ChaCha20Rng| horizon.mul_f64(rng.random::<f64>());
         let spread = match timing {
-            // Rounds are counted from a common start.
-            Timing::Synchronous => Duration::ZERO,
+            // What starts apart and delays take together is below the bound.
+            Timing::Synchronous => *[Duration::ZERO, BOUND / 4].choose(rng).unwrap_or(&Duration::ZERO),
             _ => *[Duration::ZERO, profile.max_delay, BOUND].choose(rng).unwrap_or(&Duration::ZERO),
         };
+        profile.bound = profile.bound.map(|bound| bound - spread);
         let starts = (0..n).map(|_| spread.mul_f64(rng.random::<f64>())).collect();
         let mut crashes: Vec<_> = cast.gone.iter().map(|p| (p, moment(rng), None)).collect();
         let mut lives = 1;

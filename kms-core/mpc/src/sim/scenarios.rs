@@ -2,12 +2,21 @@
 
 mod decryption;
 mod judge;
+mod lockstep;
 mod opening;
 
+use self::lockstep::LockstepScenario;
 use super::scenario::Scenario;
 
 /// All scenarios.
-pub const SCENARIOS: &[&dyn Scenario] = &[&decryption::DecryptionScenario, &opening::OpeningScenario];
+pub const SCENARIOS: &[&dyn Scenario] = &[
+    &decryption::DecryptionScenario,
+    &opening::OpeningScenario,
+    &LockstepScenario::BROADCAST,
+    &LockstepScenario::SHARING,
+    &LockstepScenario::COIN,
+    &LockstepScenario::SETUP,
+];
 
 /// The scenario with this name.
 #[must_use]
