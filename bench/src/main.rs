@@ -7,6 +7,7 @@ mod mpc;
 #[cfg(feature = "processes")]
 mod node;
 mod report;
+mod setup;
 
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,8 @@ struct Args {
 enum Area {
     /// The engine's hot loops.
     Mpc,
+    /// PRSS keys without a dealer.
+    Setup,
     /// Four processes, and the whole way of a request.
     #[cfg(feature = "processes")]
     Node,
@@ -53,6 +56,7 @@ fn main() -> Result<()> {
         eprintln!("{area:?}");
         figures.extend(match area {
             Area::Mpc => mpc::run()?,
+            Area::Setup => setup::run()?,
             #[cfg(feature = "processes")]
             Area::Node => node::run_blocking(&root, &args.params)?,
             Area::Gas => gas::run(&root)?,

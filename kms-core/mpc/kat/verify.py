@@ -252,6 +252,56 @@ def check_decryption():
         assert rounded[: len(expected)] == expected and not any(rounded[len(expected) :])
 
 
-for check in (check_ring, check_sessions, check_prss, check_decryption):
+# --- PRSS set-up -------------------------------------------------------------------------------------------------------
+
+def chacha20(key, block):
+    """One block of 16 words; 64-bit counter, nonce 0."""
+    words = [int.from_bytes(b"expand 32-byte k"[4 * i : 4 * i + 4], "little") for i in range(4)]
+    words += [int.from_bytes(key[4 * i : 4 * i + 4], "little") for i in range(8)]
+    words += [block & 0xFFFFFFFF, block >> 32, 0, 0]
+    state = list(words)
+
+    def quarter(a, b, c, d):
+        for x, y, z, turn in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
+            state[x] = (state[x] + state[y]) & 0xFFFFFFFF
+            state[z] ^= state[x]
+            state[z] = (state[z] << turn | state[z] >> (32 - turn)) & 0xFFFFFFFF
+
+    for _ in range(10):
+        for i in range(4):
+            quarter(i, i + 4, i + 8, i + 12)
+        for i in range(4):
+            quarter(i, (i + 1) % 4 + 4, (i + 2) % 4 + 8, (i + 3) % 4 + 12)
+    return [(x + y) & 0xFFFFFFFF for x, y in zip(words, state)]
+
+
+def check_prss_setup():
+    """The keys are a function of what all dealers have shared, whatever the messages were: no message is looked at."""
+    v = json.loads((HERE / "prss_setup.json").read_text())
+    n, t, d = v["n"], v["t"], v["degree"]
+    ring, outputs = Ring(64, d), n - t
+    ids = bytes.fromhex(v["context_id"] + v["epoch_id"])
+    session = hashlib.shake_256(b"KMS-SESSION-1" + bytes([2]) + ids + v["attempt"].to_bytes(4, "big")).digest(32)
+    sets = [a for a in range(1 << n) if a.bit_count() == n - t]
+    values = -(-len(sets) // outputs)
+    secrets = {}
+    for dealer, seed in enumerate(v["seeds"], 1):
+        key = hashlib.shake_256(b"KMS-DEAL-1" + session + bytes([1, dealer]) + bytes.fromhex(seed)).digest(32)
+        words = sum((chacha20(key, block) for block in range(values * d * 2 // 16 + 1)), [])
+        longs = [low | high << 32 for low, high in zip(words[::2], words[1::2])]
+        secrets[dealer] = [longs[i * d : (i + 1) * d] for i in range(values)]
+    keys = []
+    for q, a in enumerate(sets):
+        x = ring.zero
+        for dealer, shared in secrets.items():
+            x = ring.add(x, ring.mul(ring.power(ring.point(dealer), q % outputs), shared[q // outputs]))
+        element = b"".join(word.to_bytes(8, "little") for word in x)
+        r = hashlib.shake_256(b"KMS-PRSS-KEY-1" + session + a.to_bytes(4, "big") + element).digest(16)
+        if a & 1:
+            keys.append({"set": a, "key": r.hex()})
+    assert keys == v["keys"]
+
+
+for check in (check_ring, check_sessions, check_prss, check_decryption, check_prss_setup):
     check()
     print(check.__name__, "ok")

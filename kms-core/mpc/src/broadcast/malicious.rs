@@ -36,7 +36,7 @@ pub enum BroadcastLie {
     FalseAnswer,
     /// Sends bytes that are no message in the second round and after.
     Garbage,
-    /// Sends messages with a megabyte more than they should have.
+    /// Sends messages with 64 KiB more than they should have.
     Oversized,
 }
 
@@ -68,7 +68,7 @@ pub fn tamper(committee: &Committee, first: u8, lie: BroadcastLie) -> Tamper {
             BroadcastLie::Garbage if !of_sender => vec![message.iter().map(|b| b.wrapping_mul(167) ^ 0xA5).collect()],
             BroadcastLie::Oversized => {
                 let mut longer = BytesMut::from(message);
-                longer.resize(longer.len() + (1 << 20), 0);
+                longer.resize(longer.len() + (1 << 16), 0);
                 vec![longer.freeze()]
             }
             _ => vec![message],

@@ -52,7 +52,7 @@ pub enum SetupLie {
     },
     /// Sends bytes that are no message on every channel.
     Garbage,
-    /// Sends a megabyte more with every message.
+    /// Sends 64 KiB more with every message.
     Oversized,
     /// Sends the same bytes twice, then other ones.
     Conflicting,
@@ -88,7 +88,7 @@ impl SetupLie {
             }
             Self::Oversized => Box::new(|_, _, message| {
                 let mut longer = BytesMut::from(message);
-                longer.resize(longer.len() + (1 << 20), 0);
+                longer.resize(longer.len() + (1 << 16), 0);
                 vec![longer.freeze()]
             }),
             Self::Conflicting => {
