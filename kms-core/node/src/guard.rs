@@ -5,12 +5,14 @@
 //! final enough for the request and for this party, in one `eth_call` to `GuardLens`. That the request is still open
 //! and its deadline not reached is read at the latest block, and a refusal from there is for good only if the final block
 //! says the same. Time is block time. If there are several endpoints they
-//! all have to say the same; one that lies can delay an answer, never cause one.
+//! all have to say the same; one that lies can delay an answer, never cause one. Requests that come
+//! together are read together.
 
 mod chain;
 mod endpoint;
 mod lens;
 mod probe;
+mod reader;
 mod verdict;
 mod view;
 
@@ -38,7 +40,7 @@ use view::Stop;
 pub struct Guard {
     context: B256,
     manifest: Arc<Manifest>,
-    chains: HashMap<u64, Chain>,
+    chains: HashMap<u64, Arc<Chain>>,
     metrics: Arc<Metrics>,
 }
 
@@ -56,7 +58,7 @@ impl Guard {
         for own in endpoints {
             // Endpoints of a chain that the committee does not serve are of no use; the start-up table names them.
             if let Some(chain) = manifest.chain(own.chain_id) {
-                chains.insert(own.chain_id, Chain::new(chain, &own.rpc)?);
+                chains.insert(own.chain_id, Arc::new(Chain::new(chain, &own.rpc)?));
             }
         }
         Ok(Self { context: manifest.committee.context_id, manifest, chains, metrics })
@@ -101,7 +103,7 @@ impl Guard {
         Ok(self.grant(chain_id, None, grants, reading.block))
     }
 
-    fn chain_and_handles(&self, chain_id: u64, handles: &[B256]) -> Result<(&Chain, Vec<Handle>), Stop> {
+    fn chain_and_handles(&self, chain_id: u64, handles: &[B256]) -> Result<(&Arc<Chain>, Vec<Handle>), Stop> {
         if self.manifest.chain(chain_id).is_none() {
             return Err(Refusal::UnknownChain(chain_id).into());
         }

@@ -3,12 +3,18 @@
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::network::{Ethereum, TransactionBuilder};
 use alloy::providers::{Provider, RootProvider};
+use alloy::rpc::client::BatchRequest;
 use alloy::rpc::types::TransactionRequest;
 use alloy::transports::{RpcError, TransportError};
 use alloy_primitives::{Address, B256, Bytes};
+use futures::future::join_all;
 use kms_chain::request::Finality;
 use kms_chain::rpc::{AnswerLimits, BoundedHttp, TooLarge, Url};
 
+/// Calls in one message …
+const BATCH: usize = 32;
+/// … and bytes of their inputs: answers are up to ten times as long, and bounded as well.
+const BATCH_BYTES: usize = 96 << 10;
 /// Error code of a reverted call.
 const REVERTED: i64 = 3;
 
@@ -25,12 +31,21 @@ pub(super) struct BlockRef {
 pub(super) struct Heads {
     /// Latest block.
     pub(super) latest: BlockRef,
-    /// Highest block that satisfies all finalities asked for; none: the chain is too short.
-    pub(super) target: Option<u64>,
+    /// Height of the safe block; 0 if nobody asked for it.
+    safe: u64,
+    /// Height of the finalised block; 0 if nobody asked for it.
+    finalized: u64,
+}
+
+impl Heads {
+    /// Highest block that satisfies a finality which was asked for; none: the chain is too short.
+    pub(super) fn height(&self, finality: Finality) -> Option<u64> {
+        finality.height(self.latest.number, self.safe, self.finalized)
+    }
 }
 
 /// Why an endpoint gave no answer that can be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum EndpointError {
     /// No answer, or a faulty one.
     #[error("{endpoint}: {problem}")]
@@ -69,8 +84,8 @@ impl Endpoint {
         &self.name
     }
 
-    /// Latest block and the height that satisfies both finalities, after making sure that this is the right chain.
-    pub(super) async fn heads(&self, finalities: [Finality; 2]) -> Result<Heads, EndpointError> {
+    /// Latest block and the heights of these finalities, after making sure that this is the right chain.
+    pub(super) async fn heads(&self, finalities: &[Finality]) -> Result<Heads, EndpointError> {
         let needs = |f| finalities.contains(&f);
         let (found, latest, safe, finalized) = futures::try_join!(
             async { self.provider.get_chain_id().await.map_err(|e| self.failed(&e)) },
@@ -81,10 +96,7 @@ impl Endpoint {
         if found != self.chain_id {
             return Err(EndpointError::WrongChain { endpoint: self.name.clone(), expected: self.chain_id, found });
         }
-        // Heights that nobody asked for are not used below.
-        let height = |f: Finality| f.height(latest.number, safe.unwrap_or(0), finalized.unwrap_or(0));
-        let target = height(finalities[0]).zip(height(finalities[1])).map(|(a, b)| a.min(b));
-        Ok(Heads { latest, target })
+        Ok(Heads { latest, safe: safe.unwrap_or(0), finalized: finalized.unwrap_or(0) })
     }
 
     /// The canonical block at a height.
@@ -96,6 +108,42 @@ impl Endpoint {
     pub(super) async fn call(&self, to: Address, input: Bytes, block: B256) -> Result<Bytes, EndpointError> {
         let call = TransactionRequest::default().with_to(to).with_input(input);
         self.provider.call(call).block(BlockId::hash_canonical(block)).await.map_err(|e| self.failed(&e))
+    }
+
+    /// Calls one contract with each input at the state of a canonical block, several calls in one message.
+    pub(super) async fn call_all(&self, to: Address, calls: &[(Bytes, B256)]) -> Vec<Result<Bytes, EndpointError>> {
+        let mut batches = vec![Vec::new()];
+        let mut bytes = 0;
+        for call in calls {
+            bytes += call.0.len();
+            if batches.last().is_some_and(|b| b.len() == BATCH || (bytes > BATCH_BYTES && !b.is_empty())) {
+                batches.push(Vec::new());
+                bytes = call.0.len();
+            }
+            if let Some(batch) = batches.last_mut() {
+                batch.push(call.clone());
+            }
+        }
+        join_all(batches.iter().map(|batch| self.call_batch(to, batch))).await.concat()
+    }
+
+    async fn call_batch(&self, to: Address, calls: &[(Bytes, B256)]) -> Vec<Result<Bytes, EndpointError>> {
+        let singly = async || join_all(calls.iter().map(|(input, block)| self.call(to, input.clone(), *block))).await;
+        if calls.len() <= 2 {
+            return singly().await;
+        }
+        let mut batch = BatchRequest::new(self.provider.client());
+        let waiters = calls.iter().map(|(input, block)| {
+            let call = TransactionRequest::default().with_to(to).with_input(input.clone());
+            batch.add_call::<_, Bytes>("eth_call", &(call, BlockId::hash_canonical(*block)))
+        });
+        let Ok(waiters) = waiters.collect::<Result<Vec<_>, _>>() else { return singly().await };
+        // An endpoint may not know batches: then one call at a time has to do.
+        if batch.send().await.is_err() {
+            return singly().await;
+        }
+        let answers = join_all(waiters.into_iter().map(IntoFuture::into_future)).await;
+        answers.into_iter().map(|answer| answer.map_err(|e| self.failed(&e))).collect()
     }
 
     /// Whether there is a contract at an address, at the latest block.

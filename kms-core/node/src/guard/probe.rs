@@ -69,7 +69,8 @@ impl Guard {
 
     async fn probe_endpoint(&self, chain: &Chain, endpoint: &Endpoint, party: &Party, table: &mut Table) {
         let subject = format!("chain {} at {}", chain.host.chain_id, endpoint.name());
-        let asking = endpoint.heads([Finality::Latest, chain.host.floor()]);
+        let finalities = [Finality::Latest, chain.host.floor()];
+        let asking = endpoint.heads(&finalities);
         let heads = match tokio::time::timeout(PATIENCE, asking).await {
             Ok(Ok(heads)) => heads,
             Ok(Err(e)) => return table.add(Level::Broken, subject, e.to_string()),
@@ -79,7 +80,7 @@ impl Guard {
         table.add(level, subject.clone(), format!("block {}, {clock}", heads.latest.number));
         table.record(format!("{subject}: contracts"), contracts(chain, endpoint).await);
         table.record(format!("{subject}: context"), self.context(chain, endpoint, party, heads.latest.hash).await);
-        if let Some(target) = heads.target {
+        if let Some(target) = heads.height(chain.host.floor()) {
             let outcome = readable(chain, endpoint, target).await;
             table.record(format!("{subject}: state at block {target}"), outcome);
         }
@@ -142,7 +143,7 @@ async fn readable(chain: &Chain, endpoint: &Endpoint, number: u64) -> Result<Str
 }
 
 async fn active_key(chain: &Chain, endpoint: &Endpoint) -> Result<Option<ActiveKey>, EndpointError> {
-    let heads = endpoint.heads([Finality::Latest; 2]).await?;
+    let heads = endpoint.heads(&[Finality::Latest]).await?;
     let input = KeyManagement::activeKeyCall {}.abi_encode().into();
     let bytes = endpoint.call(chain.host.contracts.key_management, input, heads.latest.hash).await?;
     let key = KeyManagement::activeKeyCall::abi_decode_returns_validate(&bytes).map_err(|e| {

@@ -1,6 +1,7 @@
 //! The guard against a real chain.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use alloy_primitives::B256;
@@ -254,6 +255,46 @@ async fn public_handles_are_read_at_the_floor() {
     world.anvil.mine(2).await;
     let grant = allowed(guard.check_public(CHAIN_ID, &[handle]).await);
     assert_eq!((grant.request_id, grant.handles[0].digest), (None, DIGEST));
+}
+
+/// An endpoint that passes everything on and counts the messages.
+async fn counted(upstream: String) -> (String, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counting = count.clone();
+    let pass = axum::routing::post(async move |Json(question): Json<Value>| {
+        counting.fetch_add(1, SeqCst);
+        let answer = reqwest::Client::new().post(&upstream).json(&question).send().await.unwrap();
+        Json(answer.json::<Value>().await.unwrap())
+    });
+    let app = axum::Router::new().route("/", pass);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, count)
+}
+
+#[tokio::test]
+async fn requests_that_come_together_are_read_together() {
+    let (world, request) = asked(0).await;
+    let (url, count) = counted(world.anvil.url()).await;
+    let guard = guard(&world, &[url]);
+    allowed(guard.check_request(CHAIN_ID, &request).await);
+    let alone = count.swap(0, SeqCst);
+    // Forty of the good one, and forty that nobody has made: each gets its own answer.
+    let forged = |nonce| Request { nonce, ..request.clone() };
+    let all = (0..40).flat_map(|i| [request.clone(), forged(1000 + i)]);
+    let checks = all.map(|request| {
+        let guard = &guard;
+        async move { guard.check_request(CHAIN_ID, &request).await }
+    });
+    let verdicts = futures::future::join_all(checks).await;
+    for pair in verdicts.chunks(2) {
+        let [good, bad] = pair else { unreachable!() };
+        allowed(good.clone());
+        waits(bad.clone(), NotYetReason::Behind);
+    }
+    let together = count.load(SeqCst);
+    assert!(together <= 4 * alone, "{together} messages for 80 requests, {alone} for one");
 }
 
 #[tokio::test]
