@@ -13,6 +13,7 @@ use kms_encoding::{LweBlocks, ParamsId};
 use kms_fhe::object::Object;
 use lru::LruCache;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::config::ObjectStoreConfig;
 use crate::error::{CiphertextError, ConfigError};
@@ -21,13 +22,16 @@ use crate::metrics::Metrics;
 use source::{FetchError, Source};
 
 /// Bytes of objects that are kept: a request is asked for again soon, and one list object serves many handles.
-const CACHE_BYTES: usize = 64 << 20;
+const CACHE_BYTES: usize = 32 << 20;
+/// Objects that are read and parsed at the same time. What their blocks weigh once expanded is for the engine to bound.
+const FETCHING: usize = 8;
 
 /// The object stores and what was fetched from them lately.
 #[derive(Debug)]
 pub struct Ciphertexts {
     sources: Vec<Source>,
     cache: Mutex<Cache>,
+    fetching: Semaphore,
     metrics: Arc<Metrics>,
 }
 
@@ -42,7 +46,7 @@ impl Ciphertexts {
                 .map_err(|problem| ConfigError::Value { key: format!("object_stores[{i}].url"), problem })
         };
         let sources = stores.iter().enumerate().map(source).collect::<Result<_, _>>()?;
-        Ok(Self { sources, cache: Mutex::new(Cache::new(CACHE_BYTES)), metrics })
+        Ok(Self { sources, cache: Mutex::new(Cache::new(CACHE_BYTES)), fetching: Semaphore::new(FETCHING), metrics })
     }
 
     /// The blocks of a granted handle. `params` are those of the handle's key.
@@ -73,6 +77,12 @@ impl Ciphertexts {
         key_id: B256,
         params: ParamsId,
     ) -> Result<(Arc<Object>, &'static str), CiphertextError> {
+        if let Some(object) = self.cache.lock().get(digest, key_id) {
+            return Ok((object, "cached"));
+        }
+        // Never an error: the semaphore is not closed.
+        let _place = self.fetching.acquire().await.ok();
+        // Whoever waited may find what another request has fetched.
         if let Some(object) = self.cache.lock().get(digest, key_id) {
             return Ok((object, "cached"));
         }

@@ -11,8 +11,10 @@ use object_store::client::{HttpClient, HttpConnector};
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, GetResultPayload, ObjectStore, ObjectStoreExt, RetryConfig};
 use sha2::{Digest, Sha256};
+
+use super::blocking;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -89,6 +91,16 @@ impl Source {
         // A server may announce less than it sends: the stream is counted as well.
         if found.meta.size > MAX_BYTES as u64 {
             return Err(FetchError::TooLarge);
+        }
+        if matches!(found.payload, GetResultPayload::File(..)) {
+            // In one piece, and no longer than its size said: a file comes in thousands of small ones otherwise.
+            let bytes = found.bytes().await.map_err(failed)?;
+            let (bytes, found) = blocking(move || {
+                let hash = Sha256::digest(&bytes);
+                (bytes, B256::from_slice(&hash))
+            })
+            .await;
+            return if found == digest { Ok(bytes) } else { Err(FetchError::Digest(found)) };
         }
         let mut hash = Sha256::new();
         let mut bytes = BytesMut::new();
