@@ -3,6 +3,9 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(["kms/v1/node.proto", "kms/v1/peer.proto"], ["proto"])?;
-    tonic_prost_build::configure().bytes(".kms.v1.peer.Share.payload").compile_fds(files)?;
+    tonic_prost_build::configure()
+        .bytes(".kms.v1.peer.Share.payload")
+        .bytes(".kms.v1.peer.Message.payload")
+        .compile_fds(files)?;
     Ok(())
 }

@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod misbehave;
 pub mod party;
 pub mod peer;
+mod pool;
 pub mod receipts;
 pub mod sealed;
 pub mod secrets;

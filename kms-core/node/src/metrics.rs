@@ -35,6 +35,8 @@ pub struct Metrics {
     peer_connected: IntGaugeVec,
     peer_late: IntCounterVec,
     peer_wrong: IntCounterVec,
+    peer_unsent: IntCounterVec,
+    peer_dropped: IntCounterVec,
     peer_lateness: HistogramVec,
     guard_verdicts: IntCounterVec,
     guard_seconds: Histogram,
@@ -44,6 +46,7 @@ pub struct Metrics {
     ciphertext_fetches: IntCounterVec,
     sealed_failures: IntCounter,
     manifest_differs: IntGaugeVec,
+    peak_memory: IntGauge,
     phase: GaugeVec,
 }
 
@@ -95,6 +98,26 @@ impl Metrics {
                 r,
                 IntCounterVec::new(
                     Opts::new("peer_wrong_total", "Openings in which the peer's share was wrong."),
+                    &["peer"],
+                )?,
+            )?,
+            peer_unsent: add(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "peer_unsent_total",
+                        "Messages or frames without a stream to the peer, or beyond its queue; it asks for them.",
+                    ),
+                    &["peer"],
+                )?,
+            )?,
+            peer_dropped: add(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "peer_dropped_total",
+                        "Messages that the peer could not keep, as it said; it asks for them.",
+                    ),
                     &["peer"],
                 )?,
             )?,
@@ -153,6 +176,10 @@ impl Metrics {
                     &["peer"],
                 )?,
             )?,
+            peak_memory: add(
+                r,
+                IntGauge::new("peak_memory_bytes", "Largest resident memory of the process so far; 0 if not known.")?,
+            )?,
             phase: add(r, GaugeVec::new(Opts::new("phase", "1 for the phase the process is in."), &["phase"])?)?,
             registry,
         })
@@ -187,6 +214,16 @@ impl Metrics {
     /// The peer's share was wrong.
     pub fn peer_wrong(&self, peer: u16) {
         self.peer_wrong.with_label_values(&[&peer.to_string()]).inc();
+    }
+
+    /// A message to the peer did not leave.
+    pub fn peer_unsent(&self, peer: u16) {
+        self.peer_unsent.with_label_values(&[&peer.to_string()]).inc();
+    }
+
+    /// The peer says that it could not keep a message.
+    pub fn peer_dropped(&self, peer: u16) {
+        self.peer_dropped.with_label_values(&[&peer.to_string()]).inc();
     }
 
     /// The peer's share came this long after ours was sent.
@@ -240,8 +277,17 @@ impl Metrics {
 
     /// The text that Prometheus reads.
     pub fn render(&self) -> String {
+        self.peak_memory.set(peak_memory());
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|e| format!("# {e}\n"))
     }
+}
+
+/// Bytes; 0 where there is no `/proc`.
+fn peak_memory() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok());
+    kib.unwrap_or_default().saturating_mul(1024)
 }
 
 fn add<M: prometheus::core::Collector + Clone + 'static>(
@@ -319,6 +365,8 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} not in\n{text}");
         }
+        #[cfg(target_os = "linux")]
+        assert!(peak_memory() > 1 << 20 && text.contains("kms_node_peak_memory_bytes "));
         assert!(text.contains("kms_node_usable_share{key=\"0x00"));
         assert!(text.contains("kms_node_last_own_share_used_seconds "));
     }

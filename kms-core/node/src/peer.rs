@@ -11,6 +11,7 @@ mod dial;
 mod frame;
 mod inbox;
 mod link;
+mod outbox;
 mod serve;
 mod session;
 
@@ -41,6 +42,7 @@ use crate::party::Party;
 use crate::tls::{Parties, TlsError};
 use frame::{ForeignFrame, Unchecked};
 use inbox::{Delivery, Inbox};
+use outbox::{Outbox, Outgoing};
 
 /// Frames that wait for one peer's stream.
 const QUEUE: usize = 512;
@@ -101,6 +103,7 @@ struct Inner {
     parties: Arc<Parties>,
     links: Vec<Link>,
     inbox: Mutex<Inbox>,
+    outbox: Outbox,
     recompute: OnceLock<Arc<dyn Recompute>>,
     misbehave: Option<Misbehave>,
     metrics: Arc<Metrics>,
@@ -157,6 +160,7 @@ impl Hub {
                 manifest_hash: Sha3_256::digest(manifest).into(),
                 key: party.signing_key.clone(),
                 links: members.iter().map(|_| Link::default()).collect(),
+                outbox: Outbox::new(members.len()),
                 members,
                 leaf,
                 parties: Arc::new(Parties::new(committee, party.index)?),
@@ -189,6 +193,7 @@ impl Hub {
             dial::start(inner, peer)?;
         }
         inner.tasks.spawn(keep_house(inner.clone()));
+        inner.tasks.spawn(outbox::run(inner.clone()));
         inner.tasks.close();
         Ok(())
     }
@@ -246,6 +251,18 @@ impl Inner {
         queue.is_some_and(|queue| queue.try_send(frame).is_ok())
     }
 
+    /// Sends a message, or the lie that a test wants instead, with whatever else goes to that peer now.
+    fn post(&self, peer: u16, session: SessionId, round: u8, payload: Bytes) {
+        let payload = match self.misbehave {
+            Some(lie) => lie.apply(payload),
+            None => Some(payload),
+        };
+        let Some(payload) = payload else { return };
+        if !self.outbox.post(peer, Outgoing { session, round, payload }) {
+            self.metrics.peer_unsent(peer);
+        }
+    }
+
     /// A signed message, or the lie that a test wants instead.
     fn share(&self, session: &SessionId, round: u8, payload: Bytes) -> Option<Frame> {
         let payload = match self.misbehave {
@@ -254,6 +271,31 @@ impl Inner {
         };
         let share = frame::sign(&self.key, &self.committee_hash, self.own, session, round, payload);
         Some(Frame { body: Some(Body::Share(share)) })
+    }
+
+    /// Takes the messages of one frame off the link of `peer`. Their signature is checked only if one of them has a chance
+    /// to be of use.
+    fn take_all(&self, shares: peer::Shares, peer: u16, signer: Address) -> Result<(), ForeignFrame> {
+        let signature = kms_proto::bounds::signature("signature", &shares.signature).map_err(|_| ForeignFrame)?;
+        let (list, root) = Unchecked::read_all(shares, peer, &self.committee_hash)?;
+        let mut useful = Vec::new();
+        for message in list {
+            let session = message.claim().session;
+            let screened = self.inbox.lock().screen(message.claim(), Instant::now());
+            match screened {
+                Some(decided) => self.delivered(peer, session, decided),
+                None => useful.push(message),
+            }
+        }
+        if !useful.is_empty() {
+            frame::check(root, &signature, signer)?;
+        }
+        for message in useful {
+            let session = message.claim().session;
+            let delivery = self.inbox.lock().deliver(message.checked(), Instant::now());
+            self.delivered(peer, session, delivery);
+        }
+        Ok(())
     }
 
     /// Takes a message off the link of `peer`. Its signature is checked only if the message has a chance to be of use.
@@ -268,6 +310,11 @@ impl Inner {
                 self.inbox.lock().deliver(message, Instant::now())
             }
         };
+        self.delivered(peer, session, delivery);
+        Ok(())
+    }
+
+    fn delivered(&self, peer: u16, session: SessionId, delivery: Delivery) {
         match delivery {
             Delivery::Delivered | Delivery::Kept | Delivery::Ignored => {}
             Delivery::Conflict => {
@@ -275,7 +322,6 @@ impl Inner {
             }
             Delivery::TooMany | Delivery::TooOften => self.dropped(peer, session, peer::DropReason::PeerBound),
         }
-        Ok(())
     }
 
     fn dropped(&self, peer: u16, session: SessionId, reason: peer::DropReason) {

@@ -46,6 +46,7 @@ impl Findings {
                             round: frame.round.into(),
                             payload_hash: frame.payload_hash.to_vec(),
                             signature: frame.signature.to_vec(),
+                            path: frame.path.iter().map(|s| [&[u8::from(s.left)], &s.neighbour[..]].concat()).collect(),
                         })
                         .collect(),
                 }
@@ -155,7 +156,7 @@ mod tests {
                 fault(3, Evidence::Conflicting { first: [1; 32], second: [2; 32] }),
             ],
         };
-        let frame = |hash| FrameProof { round: 1, payload_hash: [hash; 32], signature: [0; 65] };
+        let frame = |hash| FrameProof { round: 1, payload_hash: [hash; 32], path: Vec::new(), signature: [0; 65] };
         let findings = Findings::new(&outcome, &[9; 32], |party| match party {
             2 => vec![frame(1)],
             _ => vec![frame(1), frame(2)],

@@ -1,6 +1,7 @@
 //! A committee in one process, for tests: real TLS identities, real listeners on the loopback interface.
 
 pub(crate) mod cluster;
+mod relay;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use kms_chain::manifest::{Card, Contracts, DecryptionDomain, HostChain, Manifest
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
+use self::relay::Relay;
 use crate::identity::{Leaf, new_root};
 use crate::party::{Party, TlsRoot};
 
@@ -26,6 +28,8 @@ pub(crate) struct Fixture {
     keys: Vec<SigningKey>,
     /// Listeners from the start, so that nobody else takes the ports.
     held: Mutex<Vec<Option<TcpListener>>>,
+    /// Where a party behind a relay really listens, by index − 1.
+    behind: Mutex<Vec<Option<SocketAddr>>>,
 }
 
 impl Fixture {
@@ -71,7 +75,14 @@ impl Fixture {
             finality_floor: 0,
         });
         manifest.check().unwrap();
-        Self { manifest: Arc::new(manifest), roots, addresses, keys, held: Mutex::new(held) }
+        Self {
+            manifest: Arc::new(manifest),
+            roots,
+            addresses,
+            keys,
+            held: Mutex::new(held),
+            behind: Mutex::new(vec![None; n.into()]),
+        }
     }
 
     pub(crate) fn party(&self, index: u16) -> Party {
@@ -87,12 +98,24 @@ impl Fixture {
         Arc::new(Leaf::new(self.roots[usize::from(index) - 1].clone(), self.name(index)).unwrap())
     }
 
+    /// Puts a relay between a party and those that dial it, which a test can cut.
+    pub(crate) async fn relay(&self, index: u16) -> Relay {
+        let outside = self.listen(index).await;
+        let inside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let slot = usize::from(index) - 1;
+        self.behind.lock()[slot] = Some(inside.local_addr().unwrap());
+        let relay = Relay::start(outside, inside.local_addr().unwrap());
+        self.held.lock()[slot] = Some(inside);
+        relay
+    }
+
     pub(crate) async fn listen(&self, index: u16) -> TcpListener {
         let slot = usize::from(index) - 1;
+        let address = self.behind.lock()[slot].unwrap_or(self.addresses[slot]);
         let held = self.held.lock()[slot].take();
         match held {
             Some(listener) => listener,
-            None => TcpListener::bind(self.addresses[slot]).await.unwrap(),
+            None => TcpListener::bind(address).await.unwrap(),
         }
     }
 }

@@ -32,10 +32,14 @@ pub const MAX_PARTIES: usize = 255;
 pub const MAX_EVIDENCE_FRAMES: usize = 8;
 /// Largest message of the client API.
 pub const MAX_CLIENT_MESSAGE: usize = 256 * 1024;
-/// Payload of one peer message.
+/// Payload of one peer message, or of all messages of a frame.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
+/// Messages of a frame.
+pub const MAX_BUNDLE: usize = 64;
 /// Largest frame between peers.
-pub const MAX_PEER_MESSAGE: usize = MAX_PAYLOAD + 1024;
+pub const MAX_PEER_MESSAGE: usize = MAX_PAYLOAD + 8 * 1024;
+/// Steps of the path from a message to the signed root of its frame: log2 of [`MAX_BUNDLE`].
+pub const MAX_PATH: usize = 6;
 /// Sessions that one `Open` or `Resend` frame lists.
 pub const MAX_SESSIONS: usize = 1024;
 
@@ -185,6 +189,8 @@ pub fn check_receipt(receipt: &node::Receipt) -> Result<(), BoundsError> {
         at_most("evidence.detail", evidence.detail.len(), MAX_TEXT)?;
         at_most("evidence.frames", evidence.frames.len(), MAX_EVIDENCE_FRAMES)?;
         for frame in &evidence.frames {
+            at_most("evidence.frames.path", frame.path.len(), MAX_PATH)?;
+            frame.path.iter().try_for_each(|step| exact("evidence.frames.path", step, 1 + ID))?;
             exact("session", &frame.session, ID)?;
             exact("payload_hash", &frame.payload_hash, ID)?;
             exact("signature", &frame.signature, SIGNATURE)?;
@@ -251,6 +257,13 @@ pub fn check_frame(frame: &peer::Frame) -> Result<(), BoundsError> {
             exact("session", &s.session, ID)?;
             at_most("payload", s.payload.len(), MAX_PAYLOAD)?;
             exact("signature", &s.signature, SIGNATURE)
+        }
+        Some(Body::Shares(s)) => {
+            // The number first, so that a long list is not walked.
+            at_most("shares.messages", s.messages.len(), MAX_BUNDLE)?;
+            exact("signature", &s.signature, SIGNATURE)?;
+            s.messages.iter().try_for_each(|m| exact("session", &m.session, ID))?;
+            at_most("payload", s.messages.iter().map(|m| m.payload.len()).sum(), MAX_PAYLOAD)
         }
         Some(Body::Open(o)) => ids("sessions", &o.sessions, MAX_SESSIONS),
         Some(Body::Resend(r)) => ids("sessions", &r.sessions, MAX_SESSIONS),
@@ -332,6 +345,16 @@ mod tests {
         let share =
             peer::Share { session: vec![0; ID], round: 0, payload: vec![0; 8].into(), signature: vec![0; SIGNATURE] };
         assert!(frame(Some(Body::Share(share.clone()))).is_ok());
+        let message =
+            |payload: usize| peer::Message { session: vec![0; ID], round: 1, payload: vec![0; payload].into() };
+        let shares = |messages| frame(Some(Body::Shares(peer::Shares { messages, signature: vec![0; SIGNATURE] })));
+        assert!(shares(vec![message(MAX_PAYLOAD / MAX_BUNDLE); MAX_BUNDLE]).is_ok());
+        assert!(shares(vec![message(0); MAX_BUNDLE + 1]).is_err());
+        assert!(shares(vec![message(MAX_PAYLOAD), message(1)]).is_err());
+        assert!(shares(vec![peer::Message { session: vec![0; 31], ..message(1) }]).is_err());
+        assert!(
+            frame(Some(Body::Shares(peer::Shares { messages: vec![message(1)], signature: vec![0; 64] }))).is_err()
+        );
         assert!(frame(Some(Body::Share(peer::Share { session: vec![], ..share.clone() }))).is_err());
         assert!(frame(Some(Body::Share(peer::Share { signature: vec![0; 64], ..share.clone() }))).is_err());
         assert!(frame(Some(Body::Share(peer::Share { payload: vec![0; MAX_PAYLOAD + 1].into(), ..share }))).is_err());

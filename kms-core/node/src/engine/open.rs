@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use alloy_primitives::B256;
@@ -19,6 +18,7 @@ use super::{EngineError, Inner, refused};
 use crate::error::CiphertextError;
 use crate::guard::HandleGrant;
 use crate::keys::KeyMaterial;
+use crate::pool::compute;
 use crate::store::RequestRow;
 
 /// Version of everything between a ciphertext object and its blocks; part of the session, so that another reading of the
@@ -232,20 +232,6 @@ pub(super) fn granted(row: &RequestRow) -> Result<Vec<Granted>, EngineError> {
     let task = record::read_task(&row.payload)?;
     let granted = task.granted.iter().map(|bytes| Granted::from_bytes(bytes));
     granted.collect::<Option<_>>().ok_or(EngineError::Stored(row.id))
-}
-
-/// Runs heavy work on rayon's pool. A panic of the work goes on in the caller.
-async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    rayon::spawn(move || {
-        // Nobody listens any more when the process ends.
-        let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
-    });
-    match receiver.await {
-        Ok(Ok(result)) => result,
-        Ok(Err(panic)) => resume_unwind(panic),
-        Err(_) => unreachable!("the work on the pool always answers"),
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use kms_encoding::FheType;
 use kms_proto::node::{DecryptRequest, NotYetReason, RefusedReason, decrypt_request};
 
 mod faults;
+mod links;
 mod load;
 
 use super::*;

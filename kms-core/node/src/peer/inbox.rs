@@ -246,7 +246,8 @@ impl Inbox {
     pub(super) fn frames(&self, id: &SessionId, party: u16) -> Vec<FrameProof> {
         let Some(open) = self.open.get(id) else { return Vec::new() };
         let of_party = || open.seen.iter().filter(|((from, _), _)| *from == party);
-        of_party().map(|(_, (first, _))| *first).chain(of_party().filter_map(|(_, (_, second))| *second)).collect()
+        let firsts = of_party().map(|(_, (first, _))| first);
+        firsts.chain(of_party().filter_map(|(_, (_, second))| second.as_ref())).cloned().collect()
     }
 }
 
@@ -268,11 +269,11 @@ impl Open {
         let Some(to) = self.to.get(usize::from(message.round).wrapping_sub(1)) else { return Delivery::Ignored };
         let delivery = match self.seen.entry((message.from, message.round)) {
             Entry::Occupied(mut first) => {
-                first.get_mut().1 = Some(message.proof);
+                first.get_mut().1 = Some(message.proof.clone());
                 Delivery::Conflict
             }
             Entry::Vacant(first) => {
-                first.insert((message.proof, None));
+                first.insert((message.proof.clone(), None));
                 Delivery::Delivered
             }
         };

@@ -12,6 +12,7 @@ use tonic::Status;
 
 use super::frame::SessionId;
 use super::{Inner, QUEUE, Up};
+use crate::pool::compute;
 
 /// Version of the protocol between peers.
 const VERSION: u32 = 1;
@@ -131,7 +132,7 @@ async fn greet(
 }
 
 async fn read(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     peer: u16,
     frames: &mut (impl Stream<Item = Result<Frame, Status>> + Unpin),
     resends: &mpsc::Sender<SessionId>,
@@ -149,11 +150,16 @@ async fn read(
         }
         inner.seen(peer);
         match frame.body {
-            Some(Body::Share(share)) => {
+            Some(body @ (Body::Share(_) | Body::Shares(_))) => {
                 let Some((signer, _)) = inner.members.get(usize::from(peer) - 1) else { return LinkError::Ended };
-                match inner.take(share, peer, *signer) {
-                    Ok(()) => {}
-                    Err(error) => return LinkError::Protocol(error.to_string()),
+                let (taker, signer) = (inner.clone(), *signer);
+                let taken = compute(move || match body {
+                    Body::Share(share) => taker.take(share, peer, signer),
+                    Body::Shares(shares) => taker.take_all(shares, peer, signer),
+                    _ => Ok(()),
+                });
+                if let Err(error) = taken.await {
+                    return LinkError::Protocol(error.to_string());
                 }
             }
             Some(Body::Open(peer::Open { sessions }) | Body::Resend(peer::Resend { sessions })) => {
@@ -163,7 +169,8 @@ async fn read(
                 }
             }
             Some(Body::Dropped(dropped)) => {
-                tracing::debug!(peer, session = %hex::encode(dropped.session), reason = dropped.reason, "dropped there");
+                tracing::debug!(peer, session = %hex::encode(&dropped.session), reason = dropped.reason, "dropped there");
+                inner.metrics.peer_dropped(peer);
             }
             Some(Body::Ping(_)) => {}
             Some(Body::Hello(_)) | None => return LinkError::Protocol("a second hello".into()),

@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kms_mpc::{Closed, JobId, Network, PartyId};
-use kms_proto::peer::Frame;
-use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::frame::{FrameProof, Message, SessionId};
@@ -23,8 +21,6 @@ pub struct Session {
     own: PartyId,
     /// One queue per round; a lock each, because the trait receives through `&self`.
     rounds: Vec<tokio::sync::Mutex<mpsc::UnboundedReceiver<Message>>>,
-    /// The last message sent and its frame: a message to all is signed once.
-    signed: Mutex<Option<(u8, Bytes, Option<Frame>)>>,
     /// When this party's first message went out.
     sent: OnceLock<Instant>,
 }
@@ -43,24 +39,12 @@ impl Session {
         rounds: Vec<mpsc::UnboundedReceiver<Message>>,
     ) -> Self {
         let rounds = rounds.into_iter().map(tokio::sync::Mutex::new).collect();
-        Self { inner, id, own, rounds, signed: Mutex::new(None), sent: OnceLock::new() }
+        Self { inner, id, own, rounds, sent: OnceLock::new() }
     }
 
     /// What `party` has signed in this session, a conflicting frame last.
     pub fn frames(&self, party: u16) -> Vec<FrameProof> {
         self.inner.inbox.lock().frames(&self.id, party)
-    }
-
-    fn frame(&self, round: u8, payload: Bytes) -> Option<Frame> {
-        let mut signed = self.signed.lock();
-        match &*signed {
-            Some((r, p, frame)) if (*r, p) == (round, &payload) => frame.clone(),
-            _ => {
-                let frame = self.inner.share(&self.id, round, payload.clone());
-                *signed = Some((round, payload, frame.clone()));
-                frame
-            }
-        }
     }
 }
 
@@ -76,10 +60,7 @@ impl Network for Session {
     fn send(&self, job: JobId, round: u8, to: PartyId, payload: Bytes) {
         debug_assert_eq!(*job.as_bytes(), self.id, "a session is the network of one job");
         self.sent.get_or_init(Instant::now);
-        if let Some(frame) = self.frame(round, payload) {
-            // Without a stream, or with a full queue, nothing is lost: the peer asks for what it lacks.
-            self.inner.send(to.index().into(), frame);
-        }
+        self.inner.post(to.index().into(), self.id, round, payload);
     }
 
     async fn recv(&self, _job: JobId, round: u8) -> Result<(PartyId, Bytes), Closed> {

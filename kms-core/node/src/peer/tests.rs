@@ -28,6 +28,11 @@ async fn linked(hub: &Hub, peers: usize) {
     until(async || (hub.connected() == peers).then_some(())).await;
 }
 
+/// What must come; the limit only keeps a broken test from hanging.
+async fn within<T>(coming: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), coming).await.expect("it never came")
+}
+
 fn job(byte: u8) -> JobId {
     JobId::from_bytes([byte; 32])
 }
@@ -49,15 +54,44 @@ async fn messages_reach_sessions_whenever_they_are_opened() {
     // Frames of a stream keep their order: when this has come, the early one has too.
     let (other_one, other_two) = (one.open(job(2), 1).unwrap(), two.open(job(2), 1).unwrap());
     other_one.send(job(2), 1, party(2), Bytes::from_static(b"live"));
-    assert_eq!(other_two.recv(job(2), 1).await.unwrap(), (party(1), Bytes::from_static(b"live")));
+    assert_eq!(within(other_two.recv(job(2), 1)).await.unwrap(), (party(1), Bytes::from_static(b"live")));
     let second = two.open(job(1), 1).unwrap();
-    assert_eq!(second.recv(job(1), 1).await.unwrap(), (party(1), Bytes::from_static(b"early")));
+    assert_eq!(within(second.recv(job(1), 1)).await.unwrap(), (party(1), Bytes::from_static(b"early")));
     assert_eq!(second.frames(1).len(), 1);
     end_two.cancel();
-    assert!(second.recv(job(1), 1).await.is_err(), "a shutdown closes sessions");
+    assert!(within(second.recv(job(1), 1)).await.is_err(), "a shutdown closes sessions");
     two.stopped().await;
     end_one.cancel();
     one.stopped().await;
+}
+
+#[tokio::test]
+async fn messages_that_leave_together_share_a_frame() {
+    let fixture = Fixture::new(4).await;
+    let (one, end_one) = hub(&fixture, fixture.party(1), HubOptions::default()).await;
+    let (two, end_two) = hub(&fixture, fixture.party(2), HubOptions::default()).await;
+    linked(&one, 1).await;
+    linked(&two, 1).await;
+    let open = |hub: &Hub| (0..100).map(|byte| hub.open(job(byte), 1).unwrap()).collect::<Vec<_>>();
+    let (sending, receiving) = (open(&one), open(&two));
+    // No other task runs in between: they are all there when the first frame is made.
+    for (byte, session) in (0..).zip(&sending) {
+        session.send(job(byte), 1, party(2), vec![byte; 9].into());
+    }
+    let signer = fixture.manifest.committee.parties[0].signer;
+    let committee = fixture.manifest.committee_hash();
+    let mut shared = 0;
+    for (byte, session) in (0..).zip(&receiving) {
+        assert_eq!(within(session.recv(job(byte), 1)).await.unwrap(), (party(1), vec![byte; 9].into()));
+        let frames = session.frames(1);
+        assert!(frames[0].is_signed_by(signer, &committee, 1, job(byte).as_bytes()), "each is proved alone");
+        shared += usize::from(!frames[0].path.is_empty());
+    }
+    assert_eq!(shared, 100, "two frames, of 64 and 36");
+    for (hub, end) in [(one, end_one), (two, end_two)] {
+        end.cancel();
+        hub.stopped().await;
+    }
 }
 
 #[tokio::test]
@@ -76,7 +110,7 @@ async fn a_party_that_was_away_gets_what_it_lacks() {
             linked(&two, 1).await;
         }
         let session = two.open(job(7), 1).unwrap();
-        assert_eq!(session.recv(job(7), 1).await.unwrap(), (party(1), Bytes::from_static(&[1; 3])));
+        assert_eq!(within(session.recv(job(7), 1)).await.unwrap(), (party(1), Bytes::from_static(&[1; 3])));
         drop(session);
         end_two.cancel();
         two.stopped().await;
@@ -128,7 +162,7 @@ async fn say(fixture: &Fixture, frames: Vec<Frame>) -> tonic::Status {
     }
     let mut stream = client.link(tokio_stream::wrappers::ReceiverStream::new(queued)).await.unwrap().into_inner();
     loop {
-        if let Err(status) = stream.message().await {
+        if let Err(status) = within(stream.message()).await {
             return status;
         }
     }
@@ -178,7 +212,7 @@ async fn signatures_beyond_a_peers_rate_are_not_checked() {
     let frames = vec![frame(Body::Hello(hello)), good(1), forged(2), good(3), forged(2), Frame { body: None }];
     let status = say(&fixture, frames).await;
     assert!(status.message().contains("body is missing"), "{status:?}");
-    assert_eq!(open.recv(job(3), 1).await.unwrap(), (party(1), Bytes::new()));
+    assert_eq!(within(open.recv(job(3), 1)).await.unwrap(), (party(1), Bytes::new()));
     end_two.cancel();
     two.stopped().await;
 }
@@ -204,6 +238,11 @@ async fn a_peer_that_breaks_the_protocol_is_cut_off() {
         let payload = Bytes::from(vec![0; payload]);
         body(Body::Share(frame::sign(&key, &fixture.manifest.committee_hash(), 1, &[1; 32], 1, payload)))
     };
+    let shares = |signer: u8, count: usize| {
+        let key = SigningKey::from_slice(&[signer; 32]).unwrap();
+        let message = |i: usize| Outgoing { session: [1; 32], round: 1, payload: vec![i as u8].into() };
+        body(Body::Shares(frame::sign_all(&key, &fixture.manifest.committee_hash(), 1, (0..count).map(message))))
+    };
     let session = || vec![0; 31];
     let rows = [
         ("no hello", vec![share(1, 1)], "no hello"),
@@ -213,6 +252,8 @@ async fn a_peer_that_breaks_the_protocol_is_cut_off() {
         ("two hellos", vec![good(), good()], "second hello"),
         ("an empty frame", vec![good(), Frame { body: None }], "body is missing"),
         ("a message signed by somebody else", vec![good(), share(3, 1)], "not signed by its sender"),
+        ("several messages, signed by somebody else", vec![good(), shares(3, 2)], "not signed by its sender"),
+        ("too many messages", vec![good(), shares(1, kms_proto::bounds::MAX_BUNDLE + 1)], "shares.messages"),
         (
             "a short session id",
             vec![good(), body(Body::Resend(peer::Resend { sessions: vec![session()] }))],

@@ -26,7 +26,7 @@ use crate::guard::{Grant, HandleGrant, Verdict};
 use crate::keys::{KeyMaterial, Keys};
 use crate::metrics::Metrics;
 use crate::misbehave::Misbehave;
-use crate::peer::{Hub, HubOptions};
+use crate::peer::{Hub, HubOptions, InboxLimits};
 use crate::store::Store;
 
 pub(crate) const KEY: B256 = B256::repeat_byte(0x11);
@@ -127,6 +127,8 @@ pub(crate) struct Cluster {
     shares: Vec<ShareFile>,
     pub(crate) handles: Vec<B256>,
     cleartexts: Vec<u8>,
+    /// What the parties keep of early messages.
+    pub(crate) inbox: InboxLimits,
     dirs: Vec<TempDir>,
 }
 
@@ -194,6 +196,7 @@ impl Cluster {
             shares: shares.collect(),
             handles,
             cleartexts: kms_chain::cleartexts::encode(&words).unwrap(),
+            inbox: InboxLimits::default(),
             dirs: (0..4).map(|_| tempfile::tempdir().unwrap()).collect(),
             fixture,
         }
@@ -222,7 +225,7 @@ impl Cluster {
         let party = Arc::new(self.fixture.party(index));
         let keys = Arc::new(Keys::default());
         keys.insert(KeyMaterial::new(self.shares[slot].clone()));
-        let options = HubOptions { misbehave, ..HubOptions::default() };
+        let options = HubOptions { misbehave, inbox: self.inbox };
         let hub = Hub::new(&party, self.fixture.leaf(index), metrics.clone(), options, cancel.clone()).unwrap();
         let parts = Parts {
             party,

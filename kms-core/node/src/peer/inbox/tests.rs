@@ -3,7 +3,7 @@ use super::*;
 fn message(from: u16, session: u8, payload: &[u8]) -> Message {
     let mut payload_hash = [0; 32];
     payload_hash[..payload.len().min(32)].copy_from_slice(&payload[..payload.len().min(32)]);
-    let proof = FrameProof { round: 1, payload_hash, signature: [0; 65] };
+    let proof = FrameProof { round: 1, payload_hash, path: Vec::new(), signature: [0; 65] };
     Message { from, session: [session; 32], round: 1, payload: payload.to_vec().into(), proof }
 }
 
