@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use kms_chain::FheType;
 use kms_client::{
-    Quorum,
+    Question, Quorum,
     transport::{Outcome, Parties},
 };
 use kms_tests::{
@@ -20,12 +20,19 @@ use kms_tests::{
     relayer,
 };
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
 use crate::report::{Figure, median, percentile};
 
 /// Decryptions per type.
 const ROUNDS: usize = 40;
 /// Requests for the way from event to callback.
 const REQUESTS: usize = 12;
+/// Requests at the same time.
+const BURST: usize = 200;
 
 /// All figures of the area, in a deployment of their own.
 ///
@@ -53,38 +60,124 @@ async fn run(home: &Path, params: &str) -> Result<Vec<Figure>> {
         figures.push(Figure::new(&format!("node.decrypt.{name}.p50"), median(times.clone()), "ms", &note));
         figures.push(Figure::new(&format!("node.decrypt.{name}.p99"), percentile(&mut times, 0.99), "ms", &note));
     }
+    figures.extend(without_chain(&cluster, &clients, &mut probe, params).await?);
+    figures.extend(burst(&cluster, &mut probe, params).await?);
     figures.extend(requests(&cluster, &mut probe, params).await?);
     Ok(figures)
 }
 
-async fn decryptions(cluster: &Cluster, clients: &Parties, probe: &mut Probe, ty: FheType) -> Result<Vec<f64>> {
-    let values: Vec<U256> = (0..ROUNDS).map(|value| U256::from(value % 2)).collect();
-    let handles = probe.make(cluster, &values, ty).await?;
-    probe.publish(cluster, &handles).await?;
+/// Handles of these values, squashed and committed, that everybody may have decrypted.
+async fn public(cluster: &Cluster, probe: &mut Probe, values: &[U256], ty: FheType) -> Result<Vec<B256>> {
+    let handles = probe.make(cluster, values, ty).await?;
+    // A transaction holds what fits a block.
+    for part in handles.chunks(100) {
+        probe.publish(cluster, part).await?;
+    }
     for handle in &handles {
         committed(cluster, *handle).await?;
     }
+    Ok(handles)
+}
+
+async fn decryptions(cluster: &Cluster, clients: &Parties, probe: &mut Probe, ty: FheType) -> Result<Vec<f64>> {
+    let values: Vec<U256> = (0..ROUNDS).map(|value| U256::from(value % 2)).collect();
+    let handles = public(cluster, probe, &values, ty).await?;
     let mut times = Vec::with_capacity(ROUNDS);
     for (handle, value) in handles.iter().zip(&values) {
         let question = parties::public_question(cluster, &[*handle]).await?;
-        let mut quorum = Quorum::new(&question, clients.committee());
-        let clock = Instant::now();
-        let mut answers = std::pin::pin!(clients.decrypt_all(&question));
-        while let Some((index, outcome)) = answers.next().await {
-            match outcome {
-                Ok(Outcome::Answer(answer)) => {
-                    if quorum.add(answer) {
-                        break;
-                    }
-                }
-                other => eprintln!("  party {index}: {other:?}"),
-            }
-        }
-        times.push(clock.elapsed().as_secs_f64() * 1e3);
-        let decryption = quorum.decryption().context("no quorum")?;
-        ensure!(decryption.values() == [*value], "wrong value");
+        times.push(ask(clients, &question, *value).await?);
     }
     Ok(times)
+}
+
+/// One decryption: milliseconds from the call to the third verified signature.
+async fn ask(clients: &Parties, question: &Question, value: U256) -> Result<f64> {
+    let mut quorum = Quorum::new(question, clients.committee());
+    let clock = Instant::now();
+    let mut answers = std::pin::pin!(clients.decrypt_all(question));
+    while let Some((index, outcome)) = answers.next().await {
+        match outcome {
+            Ok(Outcome::Answer(answer)) => {
+                if quorum.add(answer) {
+                    break;
+                }
+            }
+            other => eprintln!("  party {index}: {other:?}"),
+        }
+    }
+    let time = clock.elapsed().as_secs_f64() * 1e3;
+    let decryption = quorum.decryption().context("no quorum")?;
+    ensure!(decryption.values() == [value], "wrong value");
+    Ok(time)
+}
+
+/// The same for a uint64 less what the chain guard took, by the parties' own metrics before and after. Of the four times
+/// the shortest is taken off, so the figures are upper bounds of what there would be without chain reads.
+async fn without_chain(cluster: &Cluster, clients: &Parties, probe: &mut Probe, params: &str) -> Result<Vec<Figure>> {
+    let values: Vec<U256> = (0..ROUNDS).map(U256::from).collect();
+    let handles = public(cluster, probe, &values, FheType::Uint64).await?;
+    let mut times = Vec::with_capacity(ROUNDS);
+    for (handle, value) in handles.iter().zip(&values) {
+        let question = parties::public_question(cluster, &[*handle]).await?;
+        let before = all_parties(cluster, "kms_node_guard_seconds_sum").await?;
+        let whole = ask(clients, &question, *value).await?;
+        let after = all_parties(cluster, "kms_node_guard_seconds_sum").await?;
+        let guard = before.iter().zip(&after).map(|(before, after)| after - before).fold(f64::INFINITY, f64::min);
+        times.push(whole - guard * 1e3);
+    }
+    let note = format!(
+        "one uint64 at a time, four processes over mTLS, client call to third verified signature, less the shortest of the parties' four times in the chain guard; ciphertext fetch included, parameters {params}"
+    );
+    let p50 = Figure::new("node.decrypt_mpc.uint64.p50", median(times.clone()), "ms", &note);
+    Ok(vec![p50, Figure::new("node.decrypt_mpc.uint64.p99", percentile(&mut times, 0.99), "ms", &note)])
+}
+
+/// Many uint64 at the same time, and what the parties' processes took at most until then.
+async fn burst(cluster: &Cluster, probe: &mut Probe, params: &str) -> Result<Vec<Figure>> {
+    let values: Vec<U256> = (0..BURST).map(U256::from).collect();
+    let handles = public(cluster, probe, &values, FheType::Uint64).await?;
+    // The relayer's certificate: an operator's may not ask that much at once.
+    let clients = parties::connect(cluster, &cluster.path("clients/relayer"))?;
+    let mut questions = Vec::with_capacity(BURST);
+    for handle in &handles {
+        questions.push(parties::public_question(cluster, &[*handle]).await?);
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(300);
+    let clock = Instant::now();
+    let asking = questions.iter().map(|question| clients.collect(question, deadline));
+    let collected = futures::future::join_all(asking).await;
+    let seconds = clock.elapsed().as_secs_f64();
+    for (collected, value) in collected.iter().zip(&values) {
+        let decryption = collected.decryption.as_ref().context("no quorum")?;
+        ensure!(decryption.values() == [*value], "wrong value");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    let rate = BURST as f64 / seconds;
+    let peak = all_parties(cluster, "kms_node_peak_memory_bytes").await?.into_iter().fold(0.0, f64::max);
+    let note = format!(
+        "{BURST} concurrent requests for one uint64 each, first call to last quorum, four processes, chain and caller on the same machine, ciphertexts in a local folder, chain reads included, parameters {params}"
+    );
+    let rss =
+        format!("largest peak of a party's resident memory, after {BURST} concurrent uint64; parameters {params}");
+    Ok(vec![
+        Figure::new("node.throughput.uint64", rate, "uint64/s", note),
+        Figure::new("node.rss", peak / 1e6, "MB", rss),
+    ])
+}
+
+/// A metric without labels at all parties.
+async fn all_parties(cluster: &Cluster, name: &str) -> Result<Vec<f64>> {
+    let mut values = Vec::new();
+    for url in &cluster.party_metrics {
+        let address = url.strip_prefix("http://").context("metrics address")?;
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        values.push(value.with_context(|| format!("{name} at {url}"))?.trim().parse()?);
+    }
+    Ok(values)
 }
 
 /// Waits until a handle's digest is committed, so that its squashing is not measured.
