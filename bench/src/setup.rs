@@ -21,7 +21,7 @@ use crate::report::{Figure, median};
 /// Runs of one figure.
 const RUNS: u32 = 5;
 
-/// Seconds of a whole set-up, all parties together.
+/// Milliseconds of a whole set-up, all parties together.
 ///
 /// # Errors
 /// A committee is out of range, or a run fails: a mistake in this file or in the engine.
@@ -31,7 +31,7 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
 
 fn setup(name: &str, n: usize, t: usize) -> Result<Figure> {
     let committee = Committee::new(n, t)?;
-    let mut seconds = Vec::new();
+    let mut milliseconds = Vec::new();
     let sent = Arc::new(AtomicU64::new(0));
     for attempt in 0..RUNS {
         let session = SessionId::prss_setup(&[1; 32], &[2; 32], attempt);
@@ -53,12 +53,12 @@ fn setup(name: &str, n: usize, t: usize) -> Result<Figure> {
             let ready = result.with_context(|| format!("party {party} hangs"))??;
             anyhow::ensure!(ready.len() == n, "only {ready} are ready");
         }
-        seconds.push(clock.elapsed().as_secs_f64());
+        milliseconds.push(clock.elapsed().as_secs_f64() * 1000.0);
     }
     let kilobytes = sent.load(Ordering::Relaxed) / u64::from(RUNS) / (n * (n - 1)) as u64 / 1000;
     let note = format!(
         "PRSS keys without a dealer, ({n},{t}), all {n} parties in one process on the simulated network, which takes no real \
          time; each sends each other one {kilobytes} kB"
     );
-    Ok(Figure::new(name, median(seconds), "s", note))
+    Ok(Figure::new(name, median(milliseconds), "ms", note))
 }
