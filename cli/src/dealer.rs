@@ -2,7 +2,7 @@
 //!
 //! A dealer makes the whole secret key, shares it and erases it. Until then it knew the key, and nobody can prove that it
 //! forgot; so what it deals is good for tests and demos only. Distributed key generation replaces this one step. Signing
-//! keys are never dealt: parties make their own.
+//! keys and pseudorandom keys are never dealt: parties make their own.
 
 use std::fs;
 use std::io::Write;
@@ -135,28 +135,26 @@ fn deal(args: &DealArgs, context_id: [u8; 32], committee: &Committee) -> Result<
     })
 }
 
-/// Shares the secret keys and deals PRSS keys: one file per party, in order.
+/// Shares the secret keys: one file per party, in order.
 fn share<'a>(
     info: &KeyInfo,
     committee: &Committee,
     bits: impl Fn(SecretKeyKind) -> Option<&'a [u8]>,
 ) -> Vec<ShareFile> {
     let mut rng = rand::rng();
-    let mut files: Vec<_> = insecure_dealt::prss_keys(committee, &mut rng)
-        .into_iter()
-        .zip(1..)
-        .map(|(prss, index)| ShareFile {
+    // At most 31 parties.
+    let mut files: Vec<_> = (1..=committee.n() as u16)
+        .map(|index| ShareFile {
             params: info.params(),
             context_id: info.context_id(),
             key_id: info.key_id(),
             epoch_id: info.epoch_id(),
-            // At most 31 parties; the degree is 4 or 5.
+            // The degree is 4 or 5.
             n: committee.n() as u16,
             t: committee.t() as u16,
             index,
             degree: committee.degree() as u8,
             vectors: Vec::new(),
-            prss,
         })
         .collect();
     for kind in [SecretKeyKind::Squashing, SecretKeyKind::SquashedCompression] {
@@ -235,13 +233,6 @@ mod tests {
         assert_eq!(files.iter().map(|f| f.index).collect::<Vec<_>>(), [1, 2, 3, 4]);
         let key_id = report.key_id.0;
         assert!(files.iter().all(|f| (f.key_id, f.epoch_id, f.context_id) == (key_id, report.epoch_id.0, [9; 32])));
-        // Each set's key is the same at all its members.
-        for file in &files {
-            for key in &file.prss {
-                let holders = files.iter().filter(|f| f.prss.contains(key)).count();
-                assert_eq!((key.set.count_ones(), holders), (3, 3));
-            }
-        }
 
         let eval = EvalKeys::load(&report.public).unwrap();
         let plain = Plaintext::new(FheType::Uint32, 0xdead_beef_u64).unwrap();

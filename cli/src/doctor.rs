@@ -247,7 +247,12 @@ async fn parties(report: &mut Report, manifest: &Manifest, dir: &std::path::Path
                 };
                 serving += u32::from(ready && usable);
                 let share = if usable { "" } else { ", no usable share of the active key" };
-                report.add(part, verdict, format!("{}, {connected} of {} peers connected{share}", health.phase, n - 1));
+                let waits = match health.waiting_for.as_str() {
+                    "" => String::new(),
+                    what => format!(", {what}"),
+                };
+                let links = format!("{connected} of {} peers connected", n - 1);
+                report.add(part, verdict, format!("{}, {links}{share}{waits}", health.phase));
             }
             Err(error) => report.add(part, Verdict::Warning, error.to_string()),
         }

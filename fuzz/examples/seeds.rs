@@ -8,13 +8,18 @@ use std::path::{Path, PathBuf};
 
 use alloy_primitives::{B256, hex};
 use alloy_sol_types::SolValue;
+use kms_algebra::{GrVec, PartyId, PartySet};
 use kms_chain::FheType;
 use kms_chain::eip712::sign_digest;
 use kms_chain::manifest::Manifest;
 use kms_chain::request::Request;
-use kms_encoding::{ParamsId, PrssKey, SecretKeyKind, ShareFile, ShareVector};
+use kms_encoding::prss_keys::{PrssRun, sets};
+use kms_encoding::{ParamsId, PrssKey, PrssKeys, SecretKeyKind, ShareFile, ShareVector};
 use kms_fuzz::committee::{COMMITTEE, KEYS};
 use kms_fuzz::peer;
+use kms_mpc::Committee;
+use kms_mpc::broadcast::wire::{self as broadcast, Question, Votes, encode_bits, encode_hashes, encode_votes};
+use kms_mpc::vss::wire::{self as vss, Table, encode_reveal, encode_table, encode_vector};
 use kms_proto::{node, peer as api};
 use prost::Message;
 use serde_json::Value;
@@ -31,6 +36,9 @@ fn main() {
     manifests();
     node_api();
     peer_frames();
+    broadcasts();
+    sharings();
+    prss_keys();
 }
 
 fn root() -> PathBuf {
@@ -63,7 +71,6 @@ fn share_files() {
         let words = vec![0x0102_0304; 4 * params.dimension(kind)];
         ShareVector::new(kind, 4, words).expect("whole elements")
     };
-    let prss = [0b0111, 0b1011, 0b1110].map(|set| PrssKey { set, key: [set as u8; 16] }).to_vec();
     for (name, kinds) in [
         ("one key", &[SecretKeyKind::Squashing][..]),
         ("two keys", &[SecretKeyKind::Squashing, SecretKeyKind::SquashedCompression]),
@@ -78,7 +85,6 @@ fn share_files() {
             index: 2,
             degree: 4,
             vectors: kinds.iter().map(|kind| vector(*kind)).collect(),
-            prss: prss.clone(),
         };
         let bytes = file.to_bytes().expect("a whole file");
         write("share_file", name, &bytes);
@@ -247,6 +253,7 @@ fn node_api() {
         committee_hash: id.clone(),
         peers: vec![peer; 3],
         usable_keys: vec![id.clone()],
+        waiting_for: "PRSS set-up, attempt 1: waiting for parties 2, 3".to_owned(),
     };
     message(4, "health", &health);
     message(5, "receipt", &receipt);
@@ -274,5 +281,55 @@ fn peer_frames() {
         ("ping", Body::Ping(api::Ping {})),
     ] {
         write("peer_frame", name, &api::Frame { body: Some(body) }.encode_to_vec());
+    }
+}
+
+/// The committee that `kms_fuzz::targets` chooses for a zero.
+fn four() -> Committee {
+    Committee::new(4, 1).expect("it is possible")
+}
+
+fn broadcasts() {
+    let hashes = vec![Some([1; 32]), None, Some([3; 32]), None];
+    let question = Question { sender: PartyId::new(2).expect("a party"), hash: [5; 32], askees: PartySet::all(4) };
+    let votes = Votes { hashes: hashes.clone(), questions: vec![question; 2] };
+    let bits: Vec<bool> = (0..9).map(|i| i % 2 == 0).collect();
+    for (name, head, message) in [
+        ("echo", [0, 0], encode_hashes(broadcast::Kind::Echo, four(), &hashes)),
+        ("hashes of a vote", [4, 0], encode_hashes(broadcast::Kind::Vote, four(), &hashes)),
+        ("vote", [8, 0], encode_votes(four(), &votes)),
+        ("bits", [12, 3 << 3 | 1], encode_bits(four(), 1, &bits)),
+    ] {
+        write("broadcast", name, &[&head[..], &message].concat());
+    }
+}
+
+fn sharings() {
+    let row = GrVec::<u64, 4>::from_words((0..32).collect()).expect("whole elements");
+    let share = GrVec::<u128, 5>::from_words((0..10).collect()).expect("whole elements");
+    let table = Table { digests: vec![Some([1; 32]), None, Some([2; 32]), None], pairs: Some(vec![[9; 32]; 6]) };
+    let short = Table { digests: vec![None; 4], pairs: None };
+    for (name, head, message) in [
+        ("row", [0, 7], encode_vector(vss::Kind::Row, &row)),
+        ("share", [0x34, 1], encode_vector(vss::Kind::Share, &share)),
+        ("table", [8, 0], encode_table::<u64, 4>(&four(), &table)),
+        ("table without a dealing", [8, 0], encode_table::<u64, 4>(&four(), &short)),
+        ("reveal", [0x8c, 7], encode_reveal(&[&row, &row])),
+        ("nothing revealed", [0x0c, 7], encode_reveal::<u64, 4>(&[])),
+    ] {
+        write("vss", name, &[&head[..], &message].concat());
+    }
+}
+
+fn prss_keys() {
+    let run = PrssRun { context_id: [1; 32], epoch_id: [2; 32], attempt: 1 };
+    let key = |set: u32| PrssKey { set, key: [set as u8; 16] };
+    let own = sets(4, 1).filter(|set| set & 2 != 0).map(key).collect();
+    let mut keys = PrssKeys { run, n: 4, t: 1, index: 2, commitments: Vec::new(), keys: own };
+    write("prss_keys", "not agreed", &keys.to_bytes().expect("whole"));
+    keys.commitments = sets(4, 1).map(|set| run.commitment(&key(set))).collect();
+    write("prss_keys", "agreed", &keys.to_bytes().expect("whole"));
+    for at in 0..4 {
+        write("prss_keys", &format!("built {at}"), &[6, 2, 1, 1, at]);
     }
 }

@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// Allowed whatever the input: tables that are made once, error messages.
-const FLAT: usize = 64 << 10;
+const FLAT: usize = 16 << 10;
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 static LIVE: AtomicUsize = AtomicUsize::new(0);

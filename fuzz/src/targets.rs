@@ -9,6 +9,7 @@ pub mod opening;
 pub mod peer_frame;
 pub mod peer_inbox;
 pub mod proofs;
+pub mod prss_keys;
 pub mod request;
 pub mod share_file;
 pub mod share_message;

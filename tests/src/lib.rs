@@ -8,5 +8,6 @@ pub mod parties;
 pub mod paths;
 pub mod probe;
 pub mod process;
+pub mod proxy;
 pub mod relayer;
 pub mod vote;

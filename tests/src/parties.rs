@@ -1,14 +1,19 @@
 //! Asking the parties directly, as an operator or as a rogue.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use alloy::primitives::B256;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use kms_chain::{abi::KeyManagement, manifest::Manifest, request::Request};
 use kms_client::{
     Question,
     transport::{Identity, Parties},
 };
+use kms_proto::node::Receipt;
 
 use crate::{anvil::CHAIN_ID, cluster::Cluster};
 
@@ -35,6 +40,36 @@ pub fn connect(cluster: &Cluster, dir: &Path) -> Result<Parties> {
 /// The certificate can't be read.
 pub fn operator(cluster: &Cluster) -> Result<Parties> {
     connect(cluster, &cluster.path("clients/operator"))
+}
+
+/// The final receipt of a request at one party.
+///
+/// # Errors
+/// There is none within `patience`, or the party does not answer.
+pub async fn receipt(cluster: &Cluster, party: u32, id: B256, patience: Duration) -> Result<Receipt> {
+    let clients = operator(cluster)?;
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(receipt) = clients.get_status(party, id).await?.receipt {
+            return Ok(receipt);
+        }
+        ensure!(Instant::now() < deadline, "party {party} has no final receipt");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Waits until a party has its link to another one, or has lost it.
+///
+/// # Errors
+/// It does not come to that within `patience`, or the party does not answer.
+pub async fn linked(cluster: &Cluster, party: u32, peer: u32, up: bool, patience: Duration) -> Result<()> {
+    let clients = operator(cluster)?;
+    let deadline = Instant::now() + patience;
+    while clients.health(party).await?.peers.iter().any(|link| link.index == peer && link.connected) != up {
+        ensure!(Instant::now() < deadline, "the link of party {party} to party {peer} does not become {up}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 /// The active epoch.

@@ -9,7 +9,9 @@ mod faults;
 mod inputs;
 mod kills;
 mod liars;
+mod network;
 mod rogue;
+mod setup;
 mod votes;
 
 use std::{
@@ -48,6 +50,10 @@ const STORIES: &[(&str, Story)] = stories![
     faults::one_party_down_and_everything_is_answered,
     faults::two_parties_down_and_requests_wait_until_one_returns,
     liars::a_lying_party_is_outvoted_and_named,
+    network::a_cut_link_makes_nobody_wrong_and_mends_itself,
+    network::a_party_cut_off_in_the_middle_finishes_when_the_wire_is_mended,
+    setup::parties_made_their_pseudorandom_keys_themselves,
+    setup::a_party_that_lost_its_pseudorandom_keys_takes_them_over,
     kills::a_killed_relayer_finishes_after_restart,
     kills::a_killed_coprocessor_finishes_after_restart,
     kills::a_killed_party_catches_up,

@@ -1,6 +1,6 @@
 //! The file by which a party receives its shares (`kms_encoding::share`).
 
-use arbitrary::{Arbitrary, Unstructured};
+use arbitrary::Arbitrary;
 use kms_encoding::share::{MAGIC, MAX_BYTES, VERSION};
 use kms_encoding::{ParamsId, SecretKeyKind, ShareFile, ShareFileError};
 use sha2::{Digest, Sha256};
@@ -30,7 +30,7 @@ fn read(bytes: &[u8]) -> Result<(), ShareFileError> {
     Ok(())
 }
 
-/// A file part by part: what a mutation of bytes hardly finds, because lengths and sets have to fit each other.
+/// A file part by part: what a mutation of bytes hardly finds, because lengths and kinds have to fit each other.
 #[derive(Arbitrary, Debug)]
 pub struct Plan {
     production: bool,
@@ -62,9 +62,6 @@ enum Fault {
     Kind(u8),
     VectorCount(u8),
     VectorLength(u32),
-    KeyCount(u32),
-    Set { at: u16, xor: u32 },
-    Swap(u16),
     Cut(u16),
     Trailing(u8),
 }
@@ -94,24 +91,6 @@ pub fn check_built(plan: &Plan) {
         bytes.extend_from_slice(&stated.to_be_bytes());
         bytes.resize(bytes.len() + 16 * length * usize::from(degree), plan.fill);
     }
-    let mut sets = sets(n, t, index);
-    match plan.fault {
-        Some(Fault::Set { at, xor }) if !sets.is_empty() => {
-            let at = usize::from(at) % sets.len();
-            sets[at] ^= xor;
-        }
-        Some(Fault::Swap(at)) if sets.len() > 1 => {
-            let at = usize::from(at) % (sets.len() - 1);
-            sets.swap(at, at + 1);
-        }
-        _ => {}
-    }
-    let count = if let Some(Fault::KeyCount(count)) = plan.fault { count } else { sets.len() as u32 };
-    bytes.extend_from_slice(&count.to_be_bytes());
-    for set in &sets {
-        bytes.extend_from_slice(&set.to_be_bytes());
-        bytes.extend_from_slice(&[plan.fill; 16]);
-    }
     match plan.fault {
         Some(Fault::Cut(cut)) => bytes.truncate(bytes.len().saturating_sub(cut.into())),
         Some(Fault::Trailing(more)) => bytes.resize(bytes.len() + usize::from(more), plan.fill),
@@ -126,17 +105,4 @@ pub fn check_built(plan: &Plan) {
     if plan.fault.is_none() && !c.wild {
         assert_eq!(result.is_ok(), complete, "{result:?}");
     }
-}
-
-/// All sets of n − t of n parties with party `index`, ascending; none for committees that are no good or too large.
-fn sets(n: u16, t: u16, index: u16) -> Vec<u32> {
-    if n > 13 || t > n || index == 0 || index > n {
-        return Vec::new();
-    }
-    (0..1u32 << n).filter(|set| set.count_ones() == u32::from(n - t) && set >> (index - 1) & 1 == 1).collect()
-}
-
-/// A plan from bytes, for whoever has only those.
-pub fn plan(data: &[u8]) -> Option<Plan> {
-    Plan::arbitrary(&mut Unstructured::new(data)).ok()
 }

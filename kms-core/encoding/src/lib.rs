@@ -10,6 +10,7 @@
 //! - [`ids`]: key and epoch identifiers;
 //! - [`InputMetadata`]: what the proof of an encrypted input is bound to;
 //! - [`params`]: the parameter sets and their dimensions;
+//! - [`prss_keys`]: the pseudorandom keys of one party in one epoch, and what its committee knows of all of them;
 //! - [`share`]: the file by which one party receives its shares.
 
 pub mod blocks;
@@ -18,6 +19,7 @@ pub mod ids;
 pub mod input;
 pub mod params;
 pub mod plaintext;
+pub mod prss_keys;
 pub mod rounding;
 pub mod share;
 
@@ -26,5 +28,6 @@ pub use fhe_type::FheType;
 pub use input::InputMetadata;
 pub use params::ParamsId;
 pub use plaintext::{Plaintext, PlaintextError, Word};
+pub use prss_keys::{PrssKey, PrssKeys, PrssKeysError};
 pub use rounding::{DecodeError, FloodBound, FloodBoundError, decode};
-pub use share::{PrssKey, ShareFile, ShareFileError, ShareVector};
+pub use share::{ShareFile, ShareFileError, ShareVector};

@@ -1,28 +1,29 @@
 //! The share file: what a dealer (later: a finished key generation) hands to one party.
 //!
 //! ```text
-//! "KMSS" ‖ u8 version 1 ‖ u8 params id ‖ context id (32) ‖ key id (32) ‖ epoch id (32)
+//! "KMSS" ‖ u8 version 2 ‖ u8 params id ‖ context id (32) ‖ key id (32) ‖ epoch id (32)
 //! ‖ u16 n ‖ u16 t ‖ u16 index ‖ u8 degree ‖ u8 number of vectors
 //! ‖ per vector: u8 kind ‖ u32 length ‖ degree × length × u128      kinds strictly ascending
-//! ‖ u32 number of PRSS keys ‖ per key: u32 set bitmap ‖ 16 bytes   bitmaps strictly ascending
 //! ‖ SHA-256 of everything before (32)
 //! ```
 //! All numbers big endian. A vector of `length` elements of GR(2^128, degree) is stored coordinate by coordinate: first
 //! the constant coefficients of all elements, then the coefficients of X, and so on. That is the layout that the dot
-//! products of the threshold decryption stream through. Bit `i − 1` of a set bitmap stands for party `i`.
+//! products of the threshold decryption stream through.
+//!
+//! Pseudorandom keys are not in it: the parties make them among themselves ([`crate::prss_keys`]). Version 1, which
+//! carried dealt ones, is refused.
 //!
 //! The trailing hash finds accidents, not attackers: the file is secret and travels over a trusted way.
 
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::rounding::MAX_SETS;
 use crate::{FloodBound, ParamsId, SecretKeyKind};
 
 /// First bytes of a share file.
 pub const MAGIC: [u8; 4] = *b"KMSS";
 /// The only version.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// No share file is larger.
 pub const MAX_BYTES: usize = 4 << 20;
 const HASH_BYTES: usize = 32;
@@ -78,15 +79,6 @@ impl ShareVector {
     }
 }
 
-/// The key r_A of one set of parties.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct PrssKey {
-    /// The members: bit `i − 1` for party `i`.
-    pub set: u32,
-    /// r_A.
-    pub key: [u8; 16],
-}
-
 /// Everything that one party receives.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct ShareFile {
@@ -109,8 +101,6 @@ pub struct ShareFile {
     pub degree: u8,
     /// Shares of the secret keys, at most one vector per kind, ascending.
     pub vectors: Vec<ShareVector>,
-    /// Keys of the PRSS sets that this party is a member of, by ascending bitmap.
-    pub prss: Vec<PrssKey>,
 }
 
 impl core::fmt::Debug for ShareFile {
@@ -127,12 +117,6 @@ impl core::fmt::Debug for ShareFile {
 impl core::fmt::Debug for ShareVector {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("ShareVector").field("kind", &self.kind).field("length", &self.length).finish_non_exhaustive()
-    }
-}
-
-impl core::fmt::Debug for PrssKey {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("PrssKey").field("set", &self.set).finish_non_exhaustive()
     }
 }
 
@@ -188,12 +172,6 @@ pub enum ShareFileError {
         /// Which.
         kind: SecretKeyKind,
     },
-    /// The PRSS keys are not exactly one for each set of n − t parties that contains this party.
-    #[error("the PRSS keys are not those of party {index}")]
-    Prss {
-        /// This party.
-        index: u16,
-    },
 }
 
 /// Degree of the Galois ring for a committee of `n`: 4 up to 15 parties, 5 up to 31.
@@ -225,15 +203,6 @@ impl ShareFile {
                 return Err(ShareFileError::Vector { kind: v.kind() });
             }
         }
-        // All sets of n − t parties with this one: C(n − 1, n − t − 1) = C(n − 1, t).
-        let sets = (0..u64::from(t)).fold(1, |c, i| c * (u64::from(n) - 1 - i) / (i + 1));
-        let ascending = self.prss.windows(2).all(|w| w[0].set < w[1].set);
-        let members = self.prss.iter().all(|k| {
-            k.set.count_ones() == u32::from(n - t) && k.set >> (index - 1) & 1 == 1 && u64::from(k.set) >> n == 0
-        });
-        if self.prss.len() as u64 != sets || !ascending || !members {
-            return Err(ShareFileError::Prss { index });
-        }
         Ok(())
     }
 
@@ -245,7 +214,7 @@ impl ShareFile {
         self.check()?;
         let words: usize = self.vectors.iter().map(|v| v.words.len()).sum();
         // Exact, so that no copy of a secret is left behind by a growing buffer.
-        let size = 110 + 5 * self.vectors.len() + 16 * words + 4 + 20 * self.prss.len() + HASH_BYTES;
+        let size = 110 + 5 * self.vectors.len() + 16 * words + HASH_BYTES;
         let mut out = Zeroizing::new(Vec::with_capacity(size));
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[VERSION, self.params.to_u8()]);
@@ -255,7 +224,7 @@ impl ShareFile {
         for number in [self.n, self.t, self.index] {
             out.extend_from_slice(&number.to_be_bytes());
         }
-        // At most two vectors, of at most 6,144 elements; at most 2,000 keys.
+        // At most two vectors, of at most 6,144 elements.
         out.extend_from_slice(&[self.degree, self.vectors.len() as u8]);
         for v in &self.vectors {
             out.push(v.kind.to_u8());
@@ -263,11 +232,6 @@ impl ShareFile {
             for word in &v.words {
                 out.extend_from_slice(&word.to_be_bytes());
             }
-        }
-        out.extend_from_slice(&(self.prss.len() as u32).to_be_bytes());
-        for k in &self.prss {
-            out.extend_from_slice(&k.set.to_be_bytes());
-            out.extend_from_slice(&k.key);
         }
         let hash = Sha256::digest(&out[..]);
         out.extend_from_slice(&hash);
@@ -302,15 +266,7 @@ impl ShareFile {
         let [n, t, index] = [r.u16()?, r.u16()?, r.u16()?];
         let degree = r.u8()?;
         let vectors = (0..r.u8()?).map(|_| r.vector(degree)).collect::<Result<_, _>>()?;
-        let keys = r.u32()?;
-        if u64::from(keys) > MAX_SETS {
-            return Err(ShareFileError::Prss { index });
-        }
-        let mut prss = Vec::with_capacity(keys as usize);
-        for _ in 0..keys {
-            prss.push(PrssKey { set: r.u32()?, key: r.array()? });
-        }
-        let file = Self { params, context_id, key_id, epoch_id, n, t, index, degree, vectors, prss };
+        let file = Self { params, context_id, key_id, epoch_id, n, t, index, degree, vectors };
         if !r.0.is_empty() {
             return Err(ShareFileError::Trailing(r.0.len()));
         }
@@ -369,8 +325,6 @@ mod tests {
         if compression {
             vectors.push(vector(SecretKeyKind::SquashedCompression));
         }
-        // Party 2 of 4 with one fault: the sets of three that contain it.
-        let prss = [0b0111, 0b1011, 0b1110].map(|set| PrssKey { set, key: [set as u8; 16] }).to_vec();
         ShareFile {
             params,
             context_id: [1; 32],
@@ -381,7 +335,6 @@ mod tests {
             index: 2,
             degree: 4,
             vectors,
-            prss,
         }
     }
 
@@ -397,7 +350,7 @@ mod tests {
         for compression in [false, true] {
             let file = sample(compression);
             let bytes = file.to_bytes().unwrap();
-            assert_eq!(bytes[..6], [b'K', b'M', b'S', b'S', 1, 0xF1]);
+            assert_eq!(bytes[..6], [b'K', b'M', b'S', b'S', 2, 0xF1]);
             assert_eq!(ShareFile::from_bytes(&bytes).unwrap(), file);
         }
         let file = sample(false);
@@ -407,8 +360,8 @@ mod tests {
 
     #[test]
     fn debug_shows_no_share() {
-        let text = format!("{:?} {:?} {:?}", sample(true), sample(true).vectors[0], sample(true).prss[0]);
-        assert!(!text.contains("words") && !text.contains("key"), "{text}");
+        let text = format!("{:?} {:?}", sample(true), sample(true).vectors[0]);
+        assert!(!text.contains("words"), "{text}");
     }
 
     #[test]
@@ -426,15 +379,6 @@ mod tests {
         assert_eq!(error(&|f| f.vectors.clear()), ShareFileError::Vector { kind: SecretKeyKind::Squashing });
         let production = |f: &mut ShareFile| f.params = ParamsId::Production;
         assert_eq!(error(&production), ShareFileError::Vector { kind: SecretKeyKind::Squashing });
-        for change in [
-            (|f| f.prss.reverse()) as fn(&mut ShareFile),
-            |f| f.prss.truncate(2),
-            |f| f.prss[0].set = 0b1101,
-            |f| f.prss[2].set = 0b1111,
-            |f| f.prss[2].set = 0b10011,
-        ] {
-            assert_eq!(error(&change), ShareFileError::Prss { index: 2 });
-        }
     }
 
     #[test]
@@ -453,15 +397,12 @@ mod tests {
 
     #[test]
     fn lengths_are_not_believed() {
-        // Behind a right checksum: the vector's length, the number of vectors and of PRSS keys.
+        // Behind a right checksum.
         let bytes = sample(false).to_bytes().unwrap();
-        let prss_at = bytes.len() - HASH_BYTES - 3 * 20 - 4;
-        for (at, expect) in [(111, ShareFileError::Truncated), (prss_at, ShareFileError::Prss { index: 2 })] {
-            let mut b = bytes.to_vec();
-            b[at..at + 4].fill(0xff);
-            rehash(&mut b);
-            assert_eq!(ShareFile::from_bytes(&b), Err(expect));
-        }
+        let mut b = bytes.to_vec();
+        b[111..115].fill(0xff);
+        rehash(&mut b);
+        assert_eq!(ShareFile::from_bytes(&b), Err(ShareFileError::Truncated));
         let mut b = bytes.to_vec();
         b.extend_from_slice(&[0; 7]);
         rehash(&mut b);

@@ -45,6 +45,9 @@ pub struct Config {
     /// Who may call the client API.
     #[serde(default)]
     pub clients: Vec<ClientConfig>,
+    /// Set-up of pseudorandom keys.
+    #[serde(default)]
+    pub prss_setup: PrssSetup,
     /// How much is worked on at the same time.
     #[serde(default)]
     pub work: Work,
@@ -62,6 +65,23 @@ pub enum Sealing {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// Set-up of pseudorandom keys by the parties.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrssSetup {
+    /// How long n − t parties wait for the others before they start without them.
+    pub patience_seconds: u64,
+    /// Longest time of a round: difference of the parties' starts and delay of a message together. Should be the same at
+    /// all parties.
+    pub bound_seconds: u64,
+}
+
+impl Default for PrssSetup {
+    fn default() -> Self {
+        Self { patience_seconds: 600, bound_seconds: 60 }
+    }
 }
 
 /// The endpoints of one host chain. All of them have to agree.
@@ -206,6 +226,9 @@ impl Config {
         if self.index == 0 {
             return fail("index".into(), "parties are counted from 1");
         }
+        if self.prss_setup.bound_seconds == 0 {
+            return fail("prss_setup.bound_seconds".into(), "no message is that fast");
+        }
         if self.work.in_flight_mib == 0 {
             return fail("work.in_flight_mib".into(), "nothing can be decrypted without any room");
         }
@@ -299,6 +322,7 @@ mod tests {
         assert_eq!((explicit.clients[0].limits()[1].max_open, explicit.work.in_flight_mib), (7, 3));
         assert_eq!(config.work.in_flight_mib, 96);
         assert_eq!(config.log.format, LogFormat::Text);
+        assert_eq!((config.prss_setup.patience_seconds, config.prss_setup.bound_seconds), (600, 60));
     }
 
     #[test]
@@ -313,6 +337,8 @@ mod tests {
             (GOOD.replace("[\"http://127.0.0.1:8545\"]", "[]"), "chains[0].rpc"),
             (GOOD.replace("http://127.0.0.1:8545", "ws://x"), "http://"),
             (format!("{GOOD}\nrequests_per_second = 0"), "zero"),
+            (format!("{GOOD}\n[prss_setup]\nbound_seconds = 0"), "prss_setup.bound_seconds"),
+            (format!("{GOOD}\n[prss_setup]\nrounds = 3"), "rounds"),
             (format!("{GOOD}\nmax_open_each = 0"), "zero"),
             (format!("{GOOD}\n[work]\nin_flight_mib = 0"), "work.in_flight_mib"),
         ];

@@ -265,6 +265,9 @@ pub enum KeysError {
         /// Digest that was recorded.
         expected: B256,
     },
+    /// The pseudorandom keys are malformed, or their committee has not agreed on them.
+    #[error("pseudorandom keys: {0}")]
+    Prss(String),
     /// A signature could not be made.
     #[error("signing: {0}")]
     Signing(String),

@@ -3,23 +3,22 @@
 mod import;
 mod load;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use alloy_primitives::B256;
-use kms_encoding::{ParamsId, PrssKey, SecretKeyKind, ShareFile, ShareVector};
+use kms_encoding::{ParamsId, PrssKey, PrssKeys, SecretKeyKind, ShareFile, ShareVector};
 use parking_lot::RwLock;
 
 pub use import::{Imported, KeygenSignature, SignedDigest, import};
 
 use crate::error::KeysError;
 use crate::party::Party;
-use crate::store::KeyState;
 
 /// Start of the names of sealed share files.
 const SHARE_PREFIX: &str = "share-";
 
-/// This party's shares of one key in one epoch, verified. Zeroed on drop.
+/// This party's shares of one key in one epoch and the pseudorandom keys of the epoch, verified. Zeroed on drop.
 #[derive(Debug)]
 pub struct KeyMaterial {
     /// The FHE key.
@@ -31,17 +30,19 @@ pub struct KeyMaterial {
     /// Parameter set.
     pub params: ParamsId,
     share: ShareFile,
+    prss: Arc<PrssKeys>,
 }
 
 impl KeyMaterial {
-    /// Wraps a checked share file.
-    pub fn new(share: ShareFile) -> Self {
+    /// Wraps a checked share file and the pseudorandom keys of its epoch.
+    pub fn new(share: ShareFile, prss: Arc<PrssKeys>) -> Self {
         Self {
             key_id: share.key_id.into(),
             epoch_id: share.epoch_id.into(),
             context_id: share.context_id.into(),
             params: share.params,
             share,
+            prss,
         }
     }
 
@@ -52,7 +53,7 @@ impl KeyMaterial {
 
     /// Keys of the PRSS sets that this party is a member of.
     pub fn prss(&self) -> &[PrssKey] {
-        &self.share.prss
+        &self.prss.keys
     }
 
     /// Name of the sealed object of a share.
@@ -63,6 +64,28 @@ impl KeyMaterial {
     /// The whole share file.
     pub fn share(&self) -> &ShareFile {
         &self.share
+    }
+}
+
+/// What a party can do with its share of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Decrypt.
+    Usable,
+    /// Nothing yet: the parties have not made the pseudorandom keys of the epoch.
+    Waiting,
+    /// Nothing: the object is missing or damaged.
+    Quarantined,
+}
+
+impl Condition {
+    /// Name for clients and people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Usable => "usable",
+            Self::Waiting => "waiting",
+            Self::Quarantined => "quarantined",
+        }
     }
 }
 
@@ -78,7 +101,7 @@ pub struct KeyInfo {
     /// Name of the parameter set.
     pub params: &'static str,
     /// Whether this party can use its share.
-    pub state: KeyState,
+    pub state: Condition,
     /// What is wrong, if it can't.
     pub detail: Option<String>,
 }
@@ -86,6 +109,8 @@ pub struct KeyInfo {
 #[derive(Debug, Default)]
 struct Inner {
     usable: HashMap<B256, Arc<KeyMaterial>>,
+    /// Shares of epochs that have no pseudorandom keys yet.
+    waiting: Vec<ShareFile>,
     known: Vec<KeyInfo>,
 }
 
@@ -120,24 +145,65 @@ impl Keys {
         self.inner.read().known.clone()
     }
 
-    /// Adds a verified share.
+    /// Adds a verified share that can be used.
     pub fn insert(&self, material: KeyMaterial) {
-        let info = KeyInfo {
-            key_id: material.key_id,
-            epoch_id: material.epoch_id,
-            context_id: material.context_id,
-            params: material.params.name(),
-            state: KeyState::Usable,
-            detail: None,
-        };
+        let info = info(material.share(), Condition::Usable);
         let mut inner = self.inner.write();
-        inner.usable.insert(material.key_id, Arc::new(material));
+        inner.known.retain(|known| (known.key_id, known.epoch_id) != (info.key_id, info.epoch_id));
         inner.known.push(info);
+        inner.usable.insert(material.key_id, Arc::new(material));
+    }
+
+    /// Adds a verified share of an epoch that has no pseudorandom keys yet.
+    pub fn wait(&self, share: ShareFile) {
+        let mut inner = self.inner.write();
+        inner.known.push(info(&share, Condition::Waiting));
+        inner.waiting.push(share);
+    }
+
+    /// Whether this party's share of a key can't be used only for want of pseudorandom keys.
+    pub fn waits(&self, key_id: B256) -> bool {
+        self.inner.read().waiting.iter().any(|share| share.key_id == key_id)
+    }
+
+    /// Epochs with shares that can't be used for want of pseudorandom keys, ascending.
+    pub fn waiting(&self) -> Vec<B256> {
+        let inner = self.inner.read();
+        let epochs: BTreeSet<B256> = inner.waiting.iter().map(|share| share.epoch_id.into()).collect();
+        epochs.into_iter().collect()
+    }
+
+    /// The pseudorandom keys of all epochs that have some.
+    pub fn prss(&self) -> Vec<Arc<PrssKeys>> {
+        let inner = self.inner.read();
+        let all = inner.usable.values().map(|key| (key.epoch_id, key.prss.clone()));
+        all.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    /// The pseudorandom keys of an epoch are there: its shares can be used from now on. Returns whose.
+    pub fn complete(&self, prss: &Arc<PrssKeys>) -> Vec<B256> {
+        let shares: Vec<_> = self.inner.write().waiting.extract_if(.., |s| s.epoch_id == prss.run.epoch_id).collect();
+        let keys = shares.iter().map(|share| share.key_id.into()).collect();
+        for share in shares {
+            self.insert(KeyMaterial::new(share, prss.clone()));
+        }
+        keys
     }
 
     /// Remembers a key whose share can't be used.
     pub fn insert_unusable(&self, info: KeyInfo) {
         self.inner.write().known.push(info);
+    }
+}
+
+fn info(share: &ShareFile, state: Condition) -> KeyInfo {
+    KeyInfo {
+        key_id: share.key_id.into(),
+        epoch_id: share.epoch_id.into(),
+        context_id: share.context_id.into(),
+        params: share.params.name(),
+        state,
+        detail: None,
     }
 }
 

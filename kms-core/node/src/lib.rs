@@ -24,6 +24,7 @@ pub mod receipts;
 pub mod sealed;
 pub mod secrets;
 pub mod service;
+pub mod setup;
 pub mod startup;
 pub mod store;
 pub mod tls;

@@ -8,6 +8,7 @@
 //! `quorum_headroom` and the health call say so. Links to peers are no matter of phases: they are up from the end of
 //! booting to the end of the process.
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::error::LifecycleError;
@@ -19,7 +20,7 @@ pub enum Phase {
     Booting,
     /// Material is good; unfinished requests are taken up again and peers are being reached.
     Recovering,
-    /// This party holds no share of any key yet.
+    /// This party can use no key yet: it holds no share, or the parties are making the pseudorandom keys of its epoch.
     Initialising,
     /// At least n−t−1 peers were reached, and at least one chain: each comes up by itself, see [`crate::chains`].
     Ready,
@@ -93,11 +94,12 @@ impl Call {
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: watch::Sender<Phase>,
+    waits_for: Mutex<String>,
 }
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { phase: watch::Sender::new(Phase::Booting) }
+        Self { phase: watch::Sender::new(Phase::Booting), waits_for: Mutex::default() }
     }
 }
 
@@ -115,6 +117,16 @@ impl Lifecycle {
     /// Follows the phase.
     pub fn subscribe(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
+    }
+
+    /// What keeps the process from being ready, in words; empty if nothing does.
+    pub fn waiting_for(&self) -> String {
+        self.waits_for.lock().clone()
+    }
+
+    /// Says what keeps the process from being ready.
+    pub fn waits_for(&self, what: &str) {
+        what.clone_into(&mut self.waits_for.lock());
     }
 
     /// Goes on to `next`, or says why that is not a step of this state machine.

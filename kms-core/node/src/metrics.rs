@@ -46,6 +46,9 @@ pub struct Metrics {
     ciphertext_fetches: IntCounterVec,
     sealed_failures: IntCounter,
     manifest_differs: IntGaugeVec,
+    prss_setups_open: IntGauge,
+    prss_setup_waits_for: IntGaugeVec,
+    prss_setup_runs: IntCounterVec,
     peak_memory: IntGauge,
     phase: GaugeVec,
 }
@@ -90,14 +93,20 @@ impl Metrics {
             peer_late: add(
                 r,
                 IntCounterVec::new(
-                    Opts::new("peer_late_total", "Openings whose tail ended without a share of the peer."),
+                    Opts::new(
+                        "peer_late_total",
+                        "Openings whose tail ended without a share of the peer, and set-ups that it was late in.",
+                    ),
                     &["peer"],
                 )?,
             )?,
             peer_wrong: add(
                 r,
                 IntCounterVec::new(
-                    Opts::new("peer_wrong_total", "Openings in which the peer's share was wrong."),
+                    Opts::new(
+                        "peer_wrong_total",
+                        "Openings in which the peer's share was wrong, and set-ups that it was wrong in.",
+                    ),
                     &["peer"],
                 )?,
             )?,
@@ -174,6 +183,24 @@ impl Metrics {
                 IntGaugeVec::new(
                     Opts::new("peer_manifest_differs", "1 if the peer's manifest differs outside the committee part."),
                     &["peer"],
+                )?,
+            )?,
+            prss_setups_open: add(
+                r,
+                IntGauge::new("prss_setups_open", "Epochs whose pseudorandom keys are not there yet.")?,
+            )?,
+            prss_setup_waits_for: add(
+                r,
+                IntGaugeVec::new(
+                    Opts::new("prss_setup_waits_for", "1 if a set-up of pseudorandom keys waits for the peer."),
+                    &["peer"],
+                )?,
+            )?,
+            prss_setup_runs: add(
+                r,
+                IntCounterVec::new(
+                    Opts::new("prss_setup_runs_total", "Runs of the set-up of pseudorandom keys by outcome."),
+                    &["outcome"],
                 )?,
             )?,
             peak_memory: add(
@@ -268,6 +295,21 @@ impl Metrics {
         self.sealed_failures.inc();
     }
 
+    /// Number of set-ups that are not finished.
+    pub fn prss_setups_open(&self, epochs: usize) {
+        self.prss_setups_open.set(i64::try_from(epochs).unwrap_or(i64::MAX));
+    }
+
+    /// Whether a set-up waits for `peer`.
+    pub fn prss_setup_waits_for(&self, peer: u16, waits: bool) {
+        self.prss_setup_waits_for.with_label_values(&[&peer.to_string()]).set(waits.into());
+    }
+
+    /// A run of a set-up has ended.
+    pub fn prss_setup_run(&self, made: bool) {
+        self.prss_setup_runs.with_label_values(&[if made { "made" } else { "failed" }]).inc();
+    }
+
     /// The phase of the process.
     pub fn phase(&self, now: Phase) {
         for phase in Phase::ALL {
@@ -328,17 +370,18 @@ async fn show_metrics(State(shown): State<Shown>) -> impl IntoResponse {
 }
 
 async fn show_health(State(shown): State<Shown>) -> impl IntoResponse {
-    condition(shown.lifecycle.phase())
+    condition(&shown.lifecycle)
 }
 
 async fn show_ready(State(shown): State<Shown>) -> impl IntoResponse {
     let phase = shown.lifecycle.phase();
     let status = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, condition(phase))
+    (status, condition(&shown.lifecycle))
 }
 
-fn condition(phase: Phase) -> Json<serde_json::Value> {
-    Json(serde_json::json!({ "phase": phase.name(), "version": env!("CARGO_PKG_VERSION") }))
+fn condition(lifecycle: &Lifecycle) -> Json<serde_json::Value> {
+    let (phase, waiting_for) = (lifecycle.phase().name(), lifecycle.waiting_for());
+    Json(serde_json::json!({ "phase": phase, "waitingFor": waiting_for, "version": env!("CARGO_PKG_VERSION") }))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 mod dial;
 mod frame;
 mod inbox;
+mod kept;
 mod link;
 mod outbox;
 mod serve;
@@ -33,6 +34,7 @@ use tokio_util::task::TaskTracker;
 
 pub use frame::{FrameProof, Message, SessionId};
 pub use inbox::InboxLimits;
+pub use kept::Keeping;
 pub use session::Session;
 
 use crate::identity::Leaf;
@@ -42,6 +44,7 @@ use crate::party::Party;
 use crate::tls::{Parties, TlsError};
 use frame::{ForeignFrame, Unchecked};
 use inbox::{Delivery, Inbox};
+use kept::Kept;
 use outbox::{Outbox, Outgoing};
 
 /// Frames that wait for one peer's stream.
@@ -61,6 +64,12 @@ const ASK_AFTER: Duration = Duration::from_secs(1);
 pub trait Recompute: Send + Sync {
     /// The messages of one session, for `peer`. May take its time: the next question of the same stream waits for it.
     async fn messages(&self, peer: u16, session: SessionId) -> Vec<(u8, Bytes)>;
+}
+
+/// Takes what peers say about the set-up of pseudorandom keys.
+pub trait SetupNotices: Send + Sync {
+    /// A notice of `peer`, within its bounds. Must not wait: the stream of the peer does.
+    fn notice(&self, peer: u16, notice: peer::Setup);
 }
 
 /// Settings of the transport.
@@ -105,6 +114,8 @@ struct Inner {
     inbox: Mutex<Inbox>,
     outbox: Outbox,
     recompute: OnceLock<Arc<dyn Recompute>>,
+    kept: Arc<Kept>,
+    notices: OnceLock<Arc<dyn SetupNotices>>,
     misbehave: Option<Misbehave>,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
@@ -166,6 +177,8 @@ impl Hub {
                 parties: Arc::new(Parties::new(committee, party.index)?),
                 inbox: Mutex::new(Inbox::new(options.inbox)),
                 recompute: OnceLock::new(),
+                kept: Arc::default(),
+                notices: OnceLock::new(),
                 misbehave: options.misbehave,
                 metrics,
                 cancel,
@@ -180,6 +193,23 @@ impl Hub {
         if self.inner.recompute.set(recompute).is_err() {
             tracing::warn!("the transport has its recomputation already");
         }
+    }
+
+    /// Who takes notices about set-ups. Once, before [`Hub::start`]; without it they are ignored.
+    pub fn notices_to(&self, notices: Arc<dyn SetupNotices>) {
+        if self.inner.notices.set(notices).is_err() {
+            tracing::warn!("the transport has its taker of notices already");
+        }
+    }
+
+    /// Tells a peer something about a set-up. `false` if there is no stream or its queue is full: nothing is sent later.
+    pub fn tell(&self, peer: u16, notice: peer::Setup) -> bool {
+        self.inner.send(peer, Frame { body: Some(Body::Setup(notice)) })
+    }
+
+    /// Keeps all messages of a session from now on, so that peers may ask for them again.
+    pub fn keep(&self, job: JobId) -> Keeping {
+        Keeping::new(self.inner.kept.clone(), *job.as_bytes())
     }
 
     /// Serves the peers that dial this party and dials the others, until cancelled.
@@ -251,26 +281,30 @@ impl Inner {
         queue.is_some_and(|queue| queue.try_send(frame).is_ok())
     }
 
-    /// Sends a message, or the lie that a test wants instead, with whatever else goes to that peer now.
+    /// Sends a message with whatever else goes to that peer now.
     fn post(&self, peer: u16, session: SessionId, round: u8, payload: Bytes) {
-        let payload = match self.misbehave {
-            Some(lie) => lie.apply(payload),
-            None => Some(payload),
-        };
-        let Some(payload) = payload else { return };
         if !self.outbox.post(peer, Outgoing { session, round, payload }) {
             self.metrics.peer_unsent(peer);
         }
     }
 
-    /// A signed message, or the lie that a test wants instead.
-    fn share(&self, session: &SessionId, round: u8, payload: Bytes) -> Option<Frame> {
-        let payload = match self.misbehave {
-            Some(lie) => lie.apply(payload)?,
-            None => payload,
-        };
+    /// A signed message.
+    fn share(&self, session: &SessionId, round: u8, payload: Bytes) -> Frame {
         let share = frame::sign(&self.key, &self.committee_hash, self.own, session, round, payload);
-        Some(Frame { body: Some(Body::Share(share)) })
+        Frame { body: Some(Body::Share(share)) }
+    }
+
+    /// The lies that a test wants to go out instead of a message, after a while.
+    fn lie(self: &Arc<Self>, lie: Misbehave, peer: u16, session: SessionId, round: u8, payload: &Bytes) {
+        let frames: Vec<Frame> =
+            lie.apply(peer, payload).into_iter().map(|payload| self.share(&session, round, payload)).collect();
+        let inner = self.clone();
+        self.tasks.spawn(async move {
+            inner.cancel.run_until_cancelled(tokio::time::sleep(lie.delay())).await;
+            for frame in frames {
+                inner.send(peer, frame);
+            }
+        });
     }
 
     /// Takes the messages of one frame off the link of `peer`. Their signature is checked only if one of them has a chance

@@ -198,6 +198,7 @@ impl Node for Service {
             version: env!("CARGO_PKG_VERSION").into(),
             committee_hash: api.party.committee_hash.to_vec(),
             peers: peers.collect(),
+            waiting_for: bounds::text(api.lifecycle.waiting_for()),
             chains: chains.take(MAX_CHAINS).collect(),
             usable_keys: api.keys.usable_ids().into_iter().take(MAX_KEYS).map(|id| id.to_vec()).collect(),
         }))

@@ -7,7 +7,8 @@ use k256::ecdsa::SigningKey;
 use kms_chain::eip712::signer_address;
 use kms_chain::ids::epoch_id;
 use kms_chain::manifest::{Card, Contracts, DecryptionDomain, HostChain, Manifest};
-use kms_encoding::{ParamsId, PrssKey, SecretKeyKind, ShareFile, ShareVector};
+use kms_encoding::prss_keys::{PrssRun, sets};
+use kms_encoding::{ParamsId, PrssKey, PrssKeys, SecretKeyKind, ShareFile, ShareVector};
 
 use crate::identity;
 use crate::party::{Party, TlsRoot};
@@ -64,10 +65,6 @@ pub(crate) fn share(party: &Party, key_id: B256) -> ShareFile {
     let kind = SecretKeyKind::Squashing;
     let words = (0..4 * params.dimension(kind) as u128).collect();
     let (n, t) = (party.n(), party.t());
-    let prss = (0u32..1 << n)
-        .filter(|set| set.count_ones() == n - t && set >> (party.index - 1) & 1 == 1)
-        .map(|set| PrssKey { set, key: [set as u8; 16] })
-        .collect();
     ShareFile {
         params,
         context_id: party.context().0,
@@ -78,6 +75,15 @@ pub(crate) fn share(party: &Party, key_id: B256) -> ShareFile {
         index: party.index,
         degree: 4,
         vectors: vec![ShareVector::new(kind, 4, words).unwrap()],
-        prss,
     }
+}
+
+/// Pseudorandom keys for `party` that its committee has agreed on; everybody can guess them.
+pub(crate) fn prss(party: &Party, epoch_id: B256, attempt: u32) -> PrssKeys {
+    let run = PrssRun { context_id: party.context().0, epoch_id: epoch_id.0, attempt };
+    let (n, t) = (party.n() as u16, party.t() as u16);
+    let all: Vec<_> = sets(n, t).map(|set| PrssKey { set, key: [set as u8; 16] }).collect();
+    let commitments = all.iter().map(|key| run.commitment(key)).collect();
+    let keys = all.into_iter().filter(|key| key.set >> (party.index - 1) & 1 == 1).collect();
+    PrssKeys { run, n, t, index: party.index, commitments, keys }
 }

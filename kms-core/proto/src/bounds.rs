@@ -40,6 +40,10 @@ pub const MAX_BUNDLE: usize = 64;
 pub const MAX_PEER_MESSAGE: usize = MAX_PAYLOAD + 8 * 1024;
 /// Steps of the path from a message to the signed root of its frame: log2 of [`MAX_BUNDLE`].
 pub const MAX_PATH: usize = 6;
+/// Sets of parties that share a pseudorandom key.
+pub const MAX_PRSS_SETS: usize = 2000;
+/// A set's bitmap and its key.
+pub const PRSS_KEY: usize = 20;
 /// Sessions that one `Open` or `Resend` frame lists.
 pub const MAX_SESSIONS: usize = 1024;
 
@@ -236,6 +240,7 @@ pub fn check_health(response: &node::HealthResponse) -> Result<(), BoundsError> 
     exact("committee_hash", &response.committee_hash, ID)?;
     at_most("peers", response.peers.len(), MAX_PARTIES)?;
     response.peers.iter().try_for_each(|peer| at_most("peers.problem", peer.problem.len(), MAX_TEXT))?;
+    at_most("waiting_for", response.waiting_for.len(), MAX_TEXT)?;
     at_most("chains", response.chains.len(), MAX_CHAINS)?;
     response.chains.iter().try_for_each(|chain| at_most("chains.problem", chain.problem.len(), MAX_TEXT))?;
     ids("usable_keys", &response.usable_keys, MAX_KEYS)
@@ -269,6 +274,24 @@ pub fn check_frame(frame: &peer::Frame) -> Result<(), BoundsError> {
         Some(Body::Resend(r)) => ids("sessions", &r.sessions, MAX_SESSIONS),
         Some(Body::Dropped(d)) => exact("session", &d.session, ID),
         Some(Body::Ping(_)) => Ok(()),
+        Some(Body::Setup(s)) => check_setup(s),
+    }
+}
+
+fn check_setup(setup: &peer::Setup) -> Result<(), BoundsError> {
+    use peer::setup::Body;
+    exact("epoch_id", &setup.epoch_id, ID)?;
+    match &setup.body {
+        None => Err(BoundsError::Missing("setup.body")),
+        Some(Body::Report(r)) => {
+            at_most("claim", r.claim.len(), MAX_PRSS_SETS * ID)?;
+            if r.digest.is_empty() { Ok(()) } else { exact("digest", &r.digest, ID) }
+        }
+        Some(Body::Want(w)) => exact("digest", &w.digest, ID),
+        Some(Body::Keys(k)) => {
+            at_most("commitments", k.commitments.len(), MAX_PRSS_SETS * ID)?;
+            at_most("keys", k.keys.len(), MAX_PRSS_SETS * PRSS_KEY)
+        }
     }
 }
 
@@ -335,6 +358,34 @@ mod tests {
         let mut epoch = call(Some(Source::Request(on_chain())));
         epoch.epoch_id.pop();
         assert!(check_decrypt(&epoch).is_err());
+    }
+
+    #[test]
+    fn each_bound_of_a_setup_is_held() {
+        use peer::setup::Body;
+        let setup = |epoch: usize, body| {
+            let setup = peer::Setup { epoch_id: vec![0; epoch], attempt: 1, body };
+            check_frame(&peer::Frame { body: Some(peer::frame::Body::Setup(setup)) })
+        };
+        let report = |claim, digest| {
+            let report = peer::SetupReport { claim: vec![0; claim], digest: vec![0; digest], ..Default::default() };
+            setup(ID, Some(Body::Report(report)))
+        };
+        assert!(setup(ID, None).is_err());
+        assert!(report(0, 0).is_ok());
+        assert!(report(MAX_PRSS_SETS * ID, ID).is_ok());
+        assert!(report(MAX_PRSS_SETS * ID + 1, ID).is_err());
+        assert!(report(0, 31).is_err());
+        let want = |digest| Body::Want(peer::SetupWant { digest: vec![0; digest] });
+        assert!(setup(ID, Some(want(ID))).is_ok());
+        assert!(setup(ID - 1, Some(want(ID))).is_err());
+        assert!(setup(ID, Some(want(0))).is_err());
+        let keys = |commitments, keys| {
+            setup(ID, Some(Body::Keys(peer::SetupKeys { commitments: vec![0; commitments], keys: vec![0; keys] })))
+        };
+        assert!(keys(MAX_PRSS_SETS * ID, MAX_PRSS_SETS * PRSS_KEY).is_ok());
+        assert!(keys(MAX_PRSS_SETS * ID + 1, 0).is_err());
+        assert!(keys(0, MAX_PRSS_SETS * PRSS_KEY + 1).is_err());
     }
 
     #[test]

@@ -72,6 +72,9 @@ pub async fn boot(config: &Config, metrics: Arc<Metrics>) -> Result<Booted, Comm
             Ok(Some(key)) if keys.usable(key.key_id).is_some() => {
                 table.add(Level::Good, subject, key.key_id.to_string());
             }
+            Ok(Some(key)) if keys.waits(key.key_id) => {
+                table.add(Level::Warning, subject, format!("{}, once its pseudorandom keys are made", key.key_id));
+            }
             Ok(Some(key)) => table.add(Level::Broken, subject, format!("no usable share of {}", key.key_id)),
             Err(problem) => table.add(Level::Broken, subject, problem),
         }

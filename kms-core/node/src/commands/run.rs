@@ -23,6 +23,7 @@ use crate::metrics::{self, Metrics};
 use crate::misbehave::Misbehave;
 use crate::peer::{Hub, HubOptions};
 use crate::service::{self, Api};
+use crate::setup::{Setup, SetupOptions, SetupParts};
 use crate::tls::{ClientRules, Clients};
 
 /// How often a party that is not ready looks whether it is.
@@ -76,6 +77,7 @@ struct Running {
     lifecycle: Arc<Lifecycle>,
     hub: Hub,
     engine: Engine,
+    setup: Setup,
     chains: Arc<Chains>,
     cancel: CancellationToken,
 }
@@ -104,7 +106,7 @@ impl Running {
             objects: booted.ciphertexts.clone(),
             store: booted.store.clone(),
             hub: hub.clone(),
-            metrics,
+            metrics: metrics.clone(),
             cancel: cancel.clone(),
         };
         let in_flight = usize::from(config.work.in_flight_mib) << 20;
@@ -128,9 +130,24 @@ impl Running {
         let next = if booted.keys.usable_ids().is_empty() { Phase::Initialising } else { Phase::Recovering };
         lifecycle.advance(next)?;
         booted.store.journal("phase", next.name(), "").await?;
+        let parts = SetupParts {
+            party: party.clone(),
+            keys: booted.keys.clone(),
+            vault: booted.vault.clone(),
+            store: booted.store.clone(),
+            hub: hub.clone(),
+            metrics,
+            cancel: cancel.clone(),
+        };
+        let options = SetupOptions {
+            patience: Duration::from_secs(config.prss_setup.patience_seconds),
+            bound: Duration::from_secs(config.prss_setup.bound_seconds),
+            ..SetupOptions::default()
+        };
+        let setup = Setup::start(parts, options).await?;
         let interrupted = engine.resume().await?;
         tracing::info!(requests = interrupted, "taken up again");
-        Ok((Self { booted, lifecycle, hub, engine, chains, cancel }, service))
+        Ok((Self { booted, lifecycle, hub, engine, setup, chains, cancel }, service))
     }
 
     /// Becomes ready, works, and stops on a signal or when a part fails.
@@ -148,6 +165,7 @@ impl Running {
         self.cancel.cancel();
         let stopped = async {
             self.engine.stopped().await;
+            self.setup.stopped().await;
             self.hub.stopped().await;
             match ended {
                 Some(ended) => ended,
@@ -169,6 +187,7 @@ impl Running {
         while self.lifecycle.phase() != Phase::Ready {
             match self.missing() {
                 None => {
+                    self.lifecycle.waits_for("");
                     if let Err(error) = self.lifecycle.advance(Phase::Ready) {
                         tracing::error!(%error, "can't become ready");
                     }
@@ -179,6 +198,7 @@ impl Running {
                 Some(missing) => {
                     if missing != told {
                         tracing::info!(%missing, "not ready yet");
+                        self.lifecycle.waits_for(&missing);
                         told = missing;
                     }
                     tokio::time::sleep(LOOK).await;
@@ -199,12 +219,14 @@ impl Running {
         let party = &self.booted.party;
         let (needed, connected) = ((party.n() - party.t() - 1) as usize, self.hub.connected());
         if connected < needed {
-            return Some(format!("{connected} peers are connected, {needed} are needed"));
+            let links = format!("{connected} peers are connected, {needed} are needed");
+            return Some(self.setup.waiting_for().map_or_else(|| links.clone(), |setup| format!("{links}; {setup}")));
         }
         if self.booted.keys.usable_ids().is_empty() {
-            return Some("there is no key material".into());
+            return Some(self.setup.waiting_for().unwrap_or_else(|| "there is no key material".into()));
         }
-        self.chains.none_up()
+        let why = self.chains.none_up()?;
+        Some(self.setup.waiting_for().map_or_else(|| why.clone(), |setup| format!("{why}; {setup}")))
     }
 }
 

@@ -2,6 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use kms_chain::eip712::{KeyDigest, key_management_domain, keygen_digest, recover};
+use kms_chain::ids::epoch_id;
 use kms_fhe::bundle;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -10,9 +11,10 @@ use super::*;
 use crate::error::SealedError;
 use crate::metrics::Metrics;
 use crate::sealed::{Cost, Vault};
+use crate::setup;
 use crate::startup::{Level, Table};
 use crate::store::Store;
-use crate::test_support::{committee, share};
+use crate::test_support::{committee, prss, share};
 
 struct Home {
     dir: tempfile::TempDir,
@@ -43,12 +45,26 @@ impl Home {
         import(&self.party, &self.vault, &self.store, &self.path("party.share"), public).await
     }
 
+    /// Seals pseudorandom keys for the first epoch of a key.
+    fn seal_prss(&self, key_id: B256) {
+        let epoch = B256::from(epoch_id(&self.party.context(), &key_id, 1));
+        let keys = prss(&self.party, epoch, 1);
+        self.vault.put(&setup::object_name(epoch), &keys.to_bytes().unwrap()).unwrap();
+    }
+
     async fn load(&self) -> (Keys, Table) {
         let mut table = Table::default();
         let metrics = Metrics::new().unwrap();
         let keys = Keys::load(&self.party, &self.vault, &self.store, &metrics, &mut table).await.unwrap();
         (keys, table)
     }
+}
+
+/// The shares with one word changed.
+fn changed(share: &ShareFile) -> Vec<ShareVector> {
+    let mut words: Vec<u128> = (0..4).flat_map(|c| share.vectors[0].coordinate(c).to_vec()).collect();
+    words[0] ^= 1;
+    vec![ShareVector::new(share.vectors[0].kind(), 4, words).unwrap()]
 }
 
 /// A bundle of files that hash to what `key.json` says; nothing parses them here.
@@ -79,6 +95,7 @@ async fn an_imported_share_is_usable_after_a_restart() {
     let key_id = B256::repeat_byte(7);
     home.write_share(&share(&home.party, key_id));
     home.import(None).await.unwrap();
+    home.seal_prss(key_id);
     let (keys, table) = home.load().await;
     let material = keys.usable(key_id).unwrap();
     assert_eq!(*material.share(), share(&home.party, key_id));
@@ -118,7 +135,7 @@ async fn an_import_can_be_repeated_but_never_replaced() {
     home.import(None).await.unwrap();
     home.import(None).await.unwrap();
     let mut other = share(&home.party, key_id);
-    other.prss[0].key = [0xEE; 16];
+    other.vectors = changed(&other);
     home.write_share(&other);
     assert!(matches!(home.import(None).await, Err(KeysError::Sealed(SealedError::Exists(_)))));
     assert_eq!(home.load().await.0.known().len(), 1);
@@ -173,6 +190,7 @@ async fn one_bad_object_is_quarantined_and_the_rest_is_used() {
     for key in [good, bad] {
         home.write_share(&share(&home.party, key));
         home.import(None).await.unwrap();
+        home.seal_prss(key);
     }
     let (keys, _) = home.load().await;
     let object = KeyMaterial::object_name(bad, keys.usable(bad).unwrap().epoch_id);
@@ -188,7 +206,7 @@ async fn one_bad_object_is_quarantined_and_the_rest_is_used() {
     assert_eq!(table.worst(), Level::Broken);
     assert!(table.to_string().contains(&object), "{table}");
     let known = keys.known();
-    assert_eq!(known.iter().find(|k| k.key_id == bad).unwrap().state, KeyState::Quarantined);
+    assert_eq!(known.iter().find(|k| k.key_id == bad).unwrap().state, Condition::Quarantined);
     assert_eq!(home.store.journal_tail(1).await.unwrap()[0].kind, "quarantine");
 
     // A missing object is named too, and a restored one is used again.
@@ -206,6 +224,7 @@ async fn a_share_sealed_by_an_interrupted_import_is_taken() {
     let share = share(&home.party, B256::repeat_byte(7));
     let object = KeyMaterial::object_name(share.key_id.into(), share.epoch_id.into());
     home.vault.put(&object, &share.to_bytes().unwrap()).unwrap();
+    home.seal_prss(share.key_id.into());
     assert!(home.load().await.0.usable(share.key_id.into()).is_some());
     assert_eq!(home.store.keys().await.unwrap()[0].object, object);
 }
@@ -222,9 +241,52 @@ async fn another_share_under_the_same_name_is_noticed() {
         fs::remove_file(home.path(&format!("sealed/{object}.{extension}"))).unwrap();
     }
     let mut other = share(&home.party, key_id);
-    other.prss[0].key = [0xEE; 16];
+    other.vectors = changed(&other);
     home.vault.put(&object, &other.to_bytes().unwrap()).unwrap();
     let (keys, table) = home.load().await;
     assert!(keys.usable(key_id).is_none());
     assert!(table.to_string().contains("was recorded at import"), "{table}");
+}
+
+#[tokio::test]
+async fn a_share_waits_for_the_pseudorandom_keys_of_its_epoch() {
+    let home = home().await;
+    let key_id = B256::repeat_byte(7);
+    home.write_share(&share(&home.party, key_id));
+    let epoch = home.import(None).await.unwrap().epoch_id;
+    let (keys, table) = home.load().await;
+    assert!(keys.usable(key_id).is_none() && keys.waits(key_id));
+    assert_eq!((keys.waiting(), keys.known()[0].state), (vec![epoch], Condition::Waiting));
+    assert_eq!(table.worst(), Level::Warning, "{table}");
+
+    let other = prss(&home.party, B256::repeat_byte(1), 1);
+    assert!(keys.complete(&other.into()).is_empty(), "another epoch's");
+    assert_eq!(keys.complete(&prss(&home.party, epoch, 1).into()), [key_id]);
+    assert!(keys.usable(key_id).is_some() && keys.waiting().is_empty());
+    assert_eq!(keys.known().len(), 1);
+}
+
+#[tokio::test]
+async fn pseudorandom_keys_are_verified_like_shares() {
+    let home = home().await;
+    let key_id = B256::repeat_byte(7);
+    home.write_share(&share(&home.party, key_id));
+    let epoch = home.import(None).await.unwrap().epoch_id;
+    let object = setup::object_name(epoch);
+    let mut not_agreed = prss(&home.party, epoch, 1);
+    not_agreed.commitments.clear();
+    let foreign = prss(&committee(4, 1)[0], epoch, 1);
+    let other_epoch = prss(&home.party, B256::repeat_byte(1), 1);
+    for bad in [not_agreed, foreign, other_epoch] {
+        home.vault.put(&object, &bad.to_bytes().unwrap()).unwrap();
+        let (keys, table) = home.load().await;
+        assert!(keys.usable(key_id).is_none() && keys.waiting().is_empty());
+        assert!(table.worst() == Level::Broken && table.to_string().contains(&object), "{table}");
+        assert_eq!(keys.known()[0].state, Condition::Quarantined);
+        for extension in ["obj", "key"] {
+            fs::remove_file(home.path(&format!("sealed/{object}.{extension}"))).unwrap();
+        }
+    }
+    // Without the bad object the party comes to its keys again, from the others.
+    assert_eq!(home.load().await.0.waiting(), [epoch]);
 }

@@ -172,6 +172,11 @@ async fn read(
                 tracing::debug!(peer, session = %hex::encode(&dropped.session), reason = dropped.reason, "dropped there");
                 inner.metrics.peer_dropped(peer);
             }
+            Some(Body::Setup(notice)) => {
+                if let Some(notices) = inner.notices.get() {
+                    notices.notice(peer, notice);
+                }
+            }
             Some(Body::Ping(_)) => {}
             Some(Body::Hello(_)) | None => return LinkError::Protocol("a second hello".into()),
         }
@@ -193,9 +198,17 @@ async fn live(out: &mpsc::Sender<Frame>) -> LinkError {
 /// Sends again what the peer asks for, one session after the other.
 async fn resend(inner: Arc<Inner>, peer: u16, out: mpsc::Sender<Frame>, mut asked: mpsc::Receiver<SessionId>) {
     while let Some(session) = asked.recv().await {
-        let Some(recompute) = inner.recompute.get().cloned() else { continue };
-        for (round, payload) in recompute.messages(peer, session).await {
-            let Some(frame) = inner.share(&session, round, payload) else { continue };
+        let messages = match (inner.kept.messages(&session, peer), inner.recompute.get().cloned()) {
+            (Some(kept), _) => kept,
+            (None, Some(recompute)) => recompute.messages(peer, session).await,
+            (None, None) => continue,
+        };
+        for (round, payload) in messages {
+            if let Some(lie) = inner.misbehave {
+                inner.lie(lie, peer, session, round, &payload);
+                continue;
+            }
+            let frame = inner.share(&session, round, payload);
             if out.send(frame).await.is_err() {
                 return;
             }

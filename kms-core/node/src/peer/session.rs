@@ -60,6 +60,11 @@ impl Network for Session {
     fn send(&self, job: JobId, round: u8, to: PartyId, payload: Bytes) {
         debug_assert_eq!(*job.as_bytes(), self.id, "a session is the network of one job");
         self.sent.get_or_init(Instant::now);
+        self.inner.kept.sent(&self.id, to.index().into(), round, &payload);
+        if let Some(lie) = self.inner.misbehave {
+            self.inner.lie(lie, to.index().into(), self.id, round, &payload);
+            return;
+        }
         self.inner.post(to.index().into(), self.id, round, payload);
     }
 

@@ -1,6 +1,7 @@
 //! A cluster of real engines over real mutual TLS; the chain and the object store are tables.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::misbehave::Misbehave;
 use crate::peer::{Hub, HubOptions, InboxLimits};
 use crate::store::Store;
+use crate::test_support::prss;
 
 pub(crate) const KEY: B256 = B256::repeat_byte(0x11);
 pub(crate) const EPOCH: B256 = B256::repeat_byte(0x22);
@@ -154,9 +156,8 @@ impl Cluster {
         let (params, kind) = (ParamsId::InsecureTest, SecretKeyKind::Squashing);
         let secret: Vec<u128> = (0..params.dimension(kind)).map(|_| rng.random_range(0..2u128)).collect();
         let committee = Committee::new(4, 1).unwrap();
-        let prss = insecure_dealt::prss_keys(&committee, &mut rng);
         let vectors = insecure_dealt::key_shares(&committee, kind, &secret, &mut rng);
-        let shares = (1u16..).zip(prss.into_iter().zip(vectors)).map(|(index, (prss, vector))| ShareFile {
+        let shares = (1u16..).zip(vectors).map(|(index, vector)| ShareFile {
             params,
             context_id: context.0,
             key_id: KEY.0,
@@ -166,7 +167,6 @@ impl Cluster {
             index,
             degree: 4,
             vectors: vec![vector],
-            prss,
         });
         let (mut handles, mut blocks, mut words) = (Vec::new(), HashMap::new(), Vec::new());
         for (i, (ty, value)) in (0u8..).zip(values) {
@@ -206,12 +206,22 @@ impl Cluster {
     pub(crate) fn other_share(&self, key: B256, epoch: B256) -> KeyMaterial {
         let mut share = self.shares[0].clone();
         (share.key_id, share.epoch_id) = (key.0, epoch.0);
-        KeyMaterial::new(share)
+        KeyMaterial::new(share, Arc::new(prss(&self.fixture.party(1), epoch, 1)))
+    }
+
+    /// The share of a party, without pseudorandom keys.
+    pub(crate) fn share(&self, index: u16) -> ShareFile {
+        self.shares[usize::from(index) - 1].clone()
+    }
+
+    /// The data folder of a party.
+    pub(crate) fn dir(&self, index: u16) -> &Path {
+        self.dirs[usize::from(index) - 1].path()
     }
 
     /// The database of a party that is not running.
     pub(crate) async fn store(&self, index: u16) -> Store {
-        Store::open(&self.dirs[usize::from(index) - 1].path().join("node.db")).await.unwrap()
+        Store::open(&self.dir(index).join("node.db")).await.unwrap()
     }
 
     pub(crate) async fn start(&self, index: u16, misbehave: Option<Misbehave>) -> Node {
@@ -219,12 +229,23 @@ impl Cluster {
     }
 
     pub(crate) async fn start_with(&self, index: u16, misbehave: Option<Misbehave>, engine: EngineOptions) -> Node {
-        let slot = usize::from(index) - 1;
+        let keys = Arc::new(Keys::default());
+        let prss = prss(&self.fixture.party(index), EPOCH, 1);
+        keys.insert(KeyMaterial::new(self.share(index), Arc::new(prss)));
+        self.start_keys(index, misbehave, engine, keys).await
+    }
+
+    /// Starts a party with these keys.
+    pub(crate) async fn start_keys(
+        &self,
+        index: u16,
+        misbehave: Option<Misbehave>,
+        engine: EngineOptions,
+        keys: Arc<Keys>,
+    ) -> Node {
         let cancel = CancellationToken::new();
         let metrics = Arc::new(Metrics::new().unwrap());
         let party = Arc::new(self.fixture.party(index));
-        let keys = Arc::new(Keys::default());
-        keys.insert(KeyMaterial::new(self.shares[slot].clone()));
         let options = HubOptions { misbehave, inbox: self.inbox };
         let hub = Hub::new(&party, self.fixture.leaf(index), metrics.clone(), options, cancel.clone()).unwrap();
         let parts = Parts {

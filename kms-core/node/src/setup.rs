@@ -1,0 +1,246 @@
+//! The pseudorandom keys of an epoch, made by the parties themselves: no dealer ever knows them.
+//!
+//! A party that holds a share of a key whose epoch has no pseudorandom keys takes part in their set-up
+//! ([`kms_mpc::prss_setup`]) with its peers, over the peer links. What stands here is everything around the protocol run:
+//!
+//! 1. *Start.* Parties tell each other that they are ready for an attempt and start when all are; after a long patience
+//!    with n − t of them, without the rest. One that comes when the others are in the middle sits the attempt out.
+//! 2. *Run.* The seed of the dealing is sealed before the first message and erased at the end. A party that restarts in the
+//!    middle has failed in this attempt: it never deals twice.
+//! 3. *Agreement.* Each party seals what its run gave it and tells commitments to its keys. What t + 1 members of a set
+//!    claim is agreed. A party that has keys that fit seals that it *holds* them; n − t holders make them the epoch's.
+//!    Where too few made keys the parties *give up* the attempt, and the next one follows. Both are sealed before they are
+//!    told, once, and exclude each other: two different key sets of one epoch can't both come to be, whatever crashes,
+//!    is late, or lies (see `board`).
+//! 4. *Taking over.* A party without keys that fit takes them from other members of its sets: the agreed commitments tell
+//!    right keys from wrong ones, so one honest member suffices. That is how a late party, or one that was down for the
+//!    whole set-up, comes to its keys, also long after.
+//!
+//! Nothing is used before it is the epoch's. What led to it is erased then.
+
+mod adopt;
+mod board;
+mod record;
+mod stored;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use kms_encoding::FloodBoundError;
+use kms_mpc::Committee;
+use kms_mpc::prss_setup::malicious::SetupLie;
+use kms_proto::peer::{self, setup::Body};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use stored::{load_agreed, object_name};
+
+use crate::error::KeysError;
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::party::Party;
+use crate::peer::{Hub, SetupNotices};
+use crate::sealed::Vault;
+use crate::store::Store;
+use stored::{Cabinet, Moment};
+use task::Task;
+
+/// Times of the set-up, and what tests change.
+#[derive(Clone, Copy, Debug)]
+pub struct SetupOptions {
+    /// How long n − t parties wait for the others before they start without them.
+    pub patience: Duration,
+    /// Longest time of a round: difference of the parties' starts and delay of a message together.
+    pub bound: Duration,
+    /// A lie in the protocol, in tests.
+    pub lie: Option<SetupLie>,
+    /// Where a test kills this party.
+    #[cfg(test)]
+    pub(crate) dies_at: Option<Moment>,
+}
+
+impl Default for SetupOptions {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(600),
+            bound: kms_mpc::prss_setup::DEFAULT_BOUND,
+            lie: None,
+            #[cfg(test)]
+            dies_at: None,
+        }
+    }
+}
+
+/// What the set-up works with.
+#[derive(Clone, Debug)]
+pub struct SetupParts {
+    /// This party.
+    pub party: Arc<Party>,
+    /// Its keys: epochs without pseudorandom keys are those that are waited for.
+    pub keys: Arc<Keys>,
+    /// Where the keys are sealed.
+    pub vault: Arc<Vault>,
+    /// Where the journal is.
+    pub store: Store,
+    /// The links to the others.
+    pub hub: Hub,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Ends all set-ups.
+    pub cancel: CancellationToken,
+}
+
+/// The set-ups of all epochs that this party holds shares of; clones share them.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+}
+
+impl Setup {
+    /// Takes part in the set-ups of all epochs that lack pseudorandom keys, and helps others with those that have them.
+    ///
+    /// # Errors
+    /// The committee can't have pseudorandom keys, or what is sealed can't be read.
+    pub async fn start(parts: SetupParts, options: SetupOptions) -> Result<Self, KeysError> {
+        let impossible = |e: FloodBoundError| KeysError::Prss(e.to_string());
+        let committee = Committee::new(parts.party.n() as usize, parts.party.t() as usize).map_err(impossible)?;
+        let setup = Self { shared: Arc::new(Shared::new(&parts, options)), tasks: TaskTracker::new() };
+        let waiting = parts.keys.waiting().into_iter().map(|epoch| (epoch, None));
+        let agreed = parts.keys.prss().into_iter().map(|keys| (B256::from(keys.run.epoch_id), Some(keys)));
+        let mut notices = HashMap::new();
+        for (epoch, done) in waiting.chain(agreed) {
+            let cabinet = Cabinet { party: parts.party.clone(), vault: parts.vault.clone(), epoch };
+            let task = Task::new(setup.shared.clone(), cabinet, committee, done).await?;
+            let inbox = Arc::new(Inbox::default());
+            notices.insert(epoch, inbox.clone());
+            let shared = setup.shared.clone();
+            setup.tasks.spawn(async move {
+                if let Err(error) = task.run(&inbox).await {
+                    tracing::error!(%epoch, %error, "the set-up of pseudorandom keys has stopped");
+                    shared.status(epoch, Some((format!("PRSS set-up: stopped: {error}"), Vec::new())));
+                }
+            });
+        }
+        setup.tasks.close();
+        parts.hub.notices_to(Arc::new(Notices(notices)));
+        Ok(setup)
+    }
+
+    /// What the first unfinished set-up waits for, in words.
+    pub fn waiting_for(&self) -> Option<String> {
+        self.shared.status.lock().values().next().map(|(text, _)| text.clone())
+    }
+
+    /// Ends when all set-ups have ended after cancellation.
+    pub async fn stopped(&self) {
+        self.tasks.wait().await;
+    }
+}
+
+/// Notices of one epoch that wait: the last of each kind and peer, so that nobody can take another's place.
+#[derive(Debug, Default)]
+struct Inbox {
+    waiting: Mutex<BTreeMap<(u16, u8), peer::Setup>>,
+    bell: Notify,
+}
+
+impl Inbox {
+    fn put(&self, peer: u16, notice: peer::Setup) {
+        let kind = match &notice.body {
+            Some(Body::Report(_)) => 0,
+            Some(Body::Want(_)) => 1,
+            Some(Body::Keys(_)) => 2,
+            None => return,
+        };
+        self.waiting.lock().insert((peer, kind), notice);
+        self.bell.notify_one();
+    }
+
+    /// Waits for notices and takes all.
+    async fn take(&self) -> Vec<(u16, peer::Setup)> {
+        self.bell.notified().await;
+        std::mem::take(&mut *self.waiting.lock()).into_iter().map(|((peer, _), notice)| (peer, notice)).collect()
+    }
+}
+
+/// By epoch: where its notices go.
+struct Notices(HashMap<B256, Arc<Inbox>>);
+
+impl SetupNotices for Notices {
+    fn notice(&self, peer: u16, notice: peer::Setup) {
+        let epoch = B256::try_from(notice.epoch_id.as_slice()).unwrap_or_default();
+        // Epochs that this party holds no share of are none of its business.
+        if let Some(inbox) = self.0.get(&epoch) {
+            inbox.put(peer, notice);
+        }
+    }
+}
+
+/// What the tasks of all epochs share.
+#[derive(Debug)]
+struct Shared {
+    keys: Arc<Keys>,
+    store: Store,
+    hub: Hub,
+    metrics: Arc<Metrics>,
+    cancel: CancellationToken,
+    options: SetupOptions,
+    /// What unfinished set-ups wait for: in words, and which parties.
+    status: Mutex<BTreeMap<B256, (String, Vec<u16>)>>,
+}
+
+impl Shared {
+    fn new(parts: &SetupParts, options: SetupOptions) -> Self {
+        Self {
+            keys: parts.keys.clone(),
+            store: parts.store.clone(),
+            hub: parts.hub.clone(),
+            metrics: parts.metrics.clone(),
+            cancel: parts.cancel.clone(),
+            options,
+            status: Mutex::default(),
+        }
+    }
+
+    /// Peers with a stream.
+    fn connected(&self) -> Vec<u16> {
+        self.hub.peers().into_iter().filter(|peer| peer.connected).map(|peer| peer.index).collect()
+    }
+
+    fn status(&self, epoch: B256, status: Option<(String, Vec<u16>)>) {
+        let mut all = self.status.lock();
+        match status {
+            Some(status) => all.insert(epoch, status),
+            None => all.remove(&epoch),
+        };
+        let missing = |peer: u16| all.values().any(|(_, parties)| parties.contains(&peer));
+        for peer in self.hub.peers() {
+            self.metrics.prss_setup_waits_for(peer.index, missing(peer.index));
+        }
+        self.metrics.prss_setups_open(all.len());
+    }
+
+    async fn journal(&self, kind: &'static str, epoch: B256, detail: String) {
+        if let Err(error) = self.store.journal(kind, epoch.to_string(), detail).await {
+            tracing::error!(%error, "the journal can't be written");
+        }
+    }
+
+    /// Where tests kill a party: nothing of it goes on, as after a kill −9.
+    async fn at(&self, moment: Moment) {
+        #[cfg(test)]
+        if self.options.dies_at == Some(moment) {
+            self.cancel.cancel();
+            std::future::pending::<()>().await;
+        }
+        tracing::trace!(?moment, "set-up");
+    }
+}
