@@ -13,7 +13,7 @@
 //! 3. *Vote*: whoever has n − t equal echoes for s votes for that hash, else for none. It also asks t + 1 echoers for the
 //!    message of every hash with n − 2t echoes that it lacks; they answer in round 4.
 //! 4. … t + 3. *Bits*: with n − t votes for one hash a party's bit for s is 1, else 0. The n − 1 parties other than s
-//!    agree on one bit by exponential information gathering of depth **t** ([`eig`]); s listens.
+//!    agree on one bit by exponential information gathering of depth **t** (`eig`); s listens.
 //!
 //! Bit 1: the message whose hash has t + 1 votes. Bit 0: absent.
 //!

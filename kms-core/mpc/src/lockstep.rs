@@ -15,7 +15,9 @@
 //! only with the message in hand (an honest sender is never known to be late: induction over r). ∎
 //!
 //! A party whose message is missing at a deadline is *late*: it is not waited for again, but what still comes in time is
-//! used. So a silent party costs one bound, not one per round. Late is not wrong.
+//! used. So a party that is silent from the start costs one bound, not one per round; one that falls silent in round r
+//! costs the time until r·Δ, because all bounds that were not used up before are still its own. No run of R rounds takes
+//! longer than R·Δ. Late is not wrong.
 //!
 //! The only clock is [`Network::sleep`].
 
@@ -128,12 +130,6 @@ impl Report {
 /// A deadline. A type of its own, because futures that hold a bare `Box<dyn …>` across an await of a generic function
 /// can't be shown to be `Send`.
 struct Deadline<'a>(Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>);
-
-impl Deadline<'_> {
-    const fn passed(&self) -> bool {
-        self.0.is_none()
-    }
-}
 
 /// A run in synchronous rounds, as one party sees it.
 pub struct Lockstep<'a, N> {
@@ -309,12 +305,6 @@ impl<'a, N: Network> Lockstep<'a, N> {
             }
             Either::Right((received, _)) => received.map(Some),
         }
-    }
-
-    /// Whether the deadline of this round has passed.
-    #[must_use]
-    pub const fn is_over(&self) -> bool {
-        self.now.passed()
     }
 
     /// Names a party whose message on a channel is no message.

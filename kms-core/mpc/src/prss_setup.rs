@@ -12,8 +12,8 @@
 //! Let m = ⌈C(n, t) / (n − t)⌉ (80 at (13, 4)).
 //! 1. Every party shares m uniformly random elements of GR(2^64, d) verifiably ([`vss::share`]), all in parallel. At least
 //!    n − t dealers are qualified.
-//! 2. *Extraction*: with [s_D,l] the sharing of value l of dealer D, [x_(l,r)] = Σ_D α_D^r·[s_D,l] for r = 0 … n − t − 1,
-//!    the sum over the qualified dealers. Local.
+//! 2. *Extraction*: with s_(D,l) value l of dealer D, x_(l,r) = Σ_D α_D^r·s_(D,l) for r = 0 … n − t − 1, the sum over
+//!    the qualified dealers, computed on shares. Local.
 //! 3. *Private opening* (1 round): the q-th set A, by ascending bitmap, has x_A = x_(l,r), q = l·(n − t) + r. Every party
 //!    sends its share of x_A to the members of A and to nobody else. They decode, correcting up to t wrong shares.
 //! 4. r_A = SHAKE256("KMS-PRSS-KEY-1" ‖ session ‖ u32 A ‖ x_A), 16 bytes.

@@ -324,6 +324,35 @@ fn a_listener_gets_its_keys_counts_as_late_and_costs_one_bound() {
 }
 
 #[test]
+fn honest_parties_are_on_time_though_they_start_apart_and_liars_split_them() {
+    for (n, t) in COMMITTEES {
+        let committee = Committee::new(n, t).unwrap();
+        let liars = parties(1, t);
+        let mut sim = Sim::new(n, 12, Profile::default());
+        for own in PartyId::all(n) {
+            // Liars stop talking to one honest party after the other, so that each waits for them in another round.
+            let split: Tamper = Box::new(move |channel, to, message| {
+                let deaf = liars.contains(own) && usize::from(channel) > n + to.slot();
+                if deaf { Vec::new() } else { vec![message] }
+            });
+            let net = Tampering::new(sim.net(own), split);
+            let seed = DealingSeed::from_bytes([own.index(); 32]);
+            let start = DEFAULT_BOUND / 2 * u32::from(own.index()) / n as u32;
+            sim.spawn(own, async move {
+                net.sleep(start).await;
+                run(&net, committee, session(1), Some(seed), DEFAULT_BOUND).await
+            });
+        }
+        let report = sim.report();
+        assert!(report.at < DEFAULT_BOUND * (rounds(&committee) + 1));
+        let results = report.results.into_iter().map(|(_, result)| result).collect();
+        let honest = check(n, t, liars, results);
+        assert!(honest.iter().all(|(_, setup)| setup.report.culprits.is_empty()));
+        reconstructs(n, t, &honest);
+    }
+}
+
+#[test]
 fn with_more_than_t_silent_parties_all_abort_and_nobody_is_named() {
     for (n, t) in COMMITTEES {
         let committee = Committee::new(n, t).unwrap();
