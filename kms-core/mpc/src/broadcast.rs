@@ -351,7 +351,8 @@ impl State {
             if self.held[sender.slot()].iter().all(|(held, _)| *held != hash) {
                 self.held[sender.slot()].push((hash, message));
             }
-        } else {
+        } else if self.speaks {
+            // (A listener may have asked something else before it restarted.)
             let message = Sha3_256::digest(&message).into();
             report.blame(from, Misdeed::Malformed { round: self.channels.answer(sender), message });
         }

@@ -109,10 +109,18 @@ async fn toss_in<N: Network, const D: usize>(
     let channel = first + vss::channels(&committee);
     run.next_round();
     if let Some(sum) = &sum {
-        run.send_all(channel, &wire::encode_vector(wire::Kind::Share, sum));
+        run.send_all(channel, &wire::with_view(&shared.transcript, &wire::encode_vector(wire::Kind::Share, sum)));
     }
-    let mut shares: Vec<Option<GrVec<u64, D>>> =
-        collect(run, channel, |m| wire::decode_vector(wire::Kind::Share, m, 1)).await?;
+    let view = shared.transcript;
+    let received = collect(run, channel, move |m| match wire::without_view(&view, m)? {
+        Some(m) => wire::decode_vector::<u64, D>(wire::Kind::Share, m, 1).map(Some),
+        None => Ok(None),
+    })
+    .await?;
+    // Who has seen other broadcasts, or says so, is not judged: no honest party in the model.
+    let elsewhere = committee.parties().zip(&received).filter(|(_, share)| matches!(share, Some(None))).map(|(p, _)| p);
+    run.report.late = run.report.late.union(elsewhere.collect());
+    let mut shares: Vec<Option<GrVec<u64, D>>> = received.into_iter().map(Option::flatten).collect();
     shares[run.own().slot()] = sum;
     let list: Vec<_> = committee.parties().zip(&shares).filter_map(|(p, share)| Some((p, share.as_ref()?))).collect();
     let codec = Codec::<u64, D>::new(committee.n(), committee.t()).map_err(|_| CoinError::Undecided)?;

@@ -181,8 +181,8 @@ const fn ready_channel(committee: &Committee) -> u8 {
 pub fn max_message_bytes(committee: &Committee) -> usize {
     let (values, sets) = (values_per_dealer(committee), committee.prss_sets().count());
     match committee.degree() {
-        4 => vss::max_message_len::<u64, 4>(committee, values).max(wire::vector_len::<u64, 4>(sets)),
-        _ => vss::max_message_len::<u64, 5>(committee, values).max(wire::vector_len::<u64, 5>(sets)),
+        4 => vss::max_message_len::<u64, 4>(committee, values).max(wire::VIEW_BYTES + wire::vector_len::<u64, 4>(sets)),
+        _ => vss::max_message_len::<u64, 5>(committee, values).max(wire::VIEW_BYTES + wire::vector_len::<u64, 5>(sets)),
     }
 }
 
@@ -268,10 +268,11 @@ async fn run_in<N: Network, const D: usize>(
     }
     let channel = opening_channel(&committee, own);
     let received = run.collect(channel).await?;
-    let opened = run.net().compute(move || open::<D>(&committee, &session, own, mine, &received)).await;
+    let opened = run.net().compute(move || open::<D>(&committee, &binding, &sharing, mine, &received)).await;
     for (party, message) in &opened.malformed {
         run.malformed(channel, *party, message);
     }
+    run.report.late = run.report.late.union(opened.elsewhere);
     opened.wrong.iter().for_each(|party| run.report.blame(party, Misdeed::WrongShare));
 
     let mut message = [0; READY_BYTES];
@@ -315,7 +316,9 @@ fn shares_for_all<const D: usize>(
         let sets = committee.prss_sets().zip(all.iter());
         sets.filter(|(set, _)| set.contains(receiver)).map(|(_, share)| share).collect()
     };
-    let message = |p| if p == own { Bytes::new() } else { wire::encode_vector(wire::Kind::Share, &of(p)) };
+    let with_view = |message: Bytes| wire::with_view(&shared.transcript, &message);
+    let message = |p| if p == own { Bytes::new() } else { with_view(wire::encode_vector(wire::Kind::Share, &of(p))) };
+
     (Some(of(own)), committee.parties().map(message).collect())
 }
 
@@ -342,31 +345,44 @@ struct Opened {
     keys: Option<Vec<PrssKey>>,
     wrong: PartySet,
     malformed: Vec<(PartyId, Bytes)>,
+    /// Parties that have seen other broadcasts, or say so: no honest one in the model.
+    elsewhere: PartySet,
 }
 
 fn open<const D: usize>(
     committee: &Committee,
-    session: &SessionId,
-    own: PartyId,
+    binding: &Binding,
+    view: &[u8; 32],
     mine: Option<GrVec<u64, D>>,
     received: &[Option<Bytes>],
 ) -> Opened {
+    let own = binding.dealer;
     let sets: Vec<PartySet> = committee.prss_sets().filter(|set| set.contains(own)).collect();
     let mut shares: Vec<(PartyId, GrVec<u64, D>)> = Vec::with_capacity(committee.n());
     shares.extend(mine.map(|mine| (own, mine)));
-    let mut malformed = Vec::new();
+    let (mut malformed, mut elsewhere) = (Vec::new(), PartySet::EMPTY);
     for (party, message) in committee.parties().zip(received) {
         let Some(message) = message else { continue };
-        match wire::decode_vector(wire::Kind::Share, message, sets.len()) {
+        let share = match wire::without_view(view, message) {
+            Ok(Some(message)) => wire::decode_vector(wire::Kind::Share, message, sets.len()),
+            Ok(None) => {
+                elsewhere.insert(party);
+                continue;
+            }
+            Err(error) => Err(error),
+        };
+        match share {
             Ok(share) => shares.push((party, share)),
             Err(_) => malformed.push((party, message.clone())),
         }
     }
     let list: Vec<_> = shares.iter().map(|(party, share)| (*party, share)).collect();
     let decoded = Codec::new(committee.n(), committee.t()).ok().and_then(|codec| codec.decode(&list).ok());
-    let Some(decoded) = decoded else { return Opened { keys: None, wrong: PartySet::EMPTY, malformed } };
-    let keys = sets.iter().zip(decoded.values.iter()).map(|(set, x)| key(session, *set, &x)).collect();
-    Opened { keys: Some(keys), wrong: decoded.culprits, malformed }
+    let Some(decoded) = decoded else {
+        return Opened { keys: None, wrong: PartySet::EMPTY, malformed, elsewhere };
+    };
+    let keys = sets.iter().zip(decoded.values.iter()).map(|(set, x)| key(&binding.session, *set, &x)).collect();
+    Opened { keys: Some(keys), wrong: decoded.culprits, malformed, elsewhere }
 }
 
 /// r_A = SHAKE256("KMS-PRSS-KEY-1" ‖ session ‖ u32 BE A ‖ words of x_A, little-endian), 16 bytes.

@@ -94,7 +94,7 @@ pub const fn max_message_len<W: Word, const D: usize>(committee: &Committee, val
 }
 
 const fn max_reveal_len<W: Word, const D: usize>(committee: &Committee, values: usize) -> usize {
-    wire::vector_len::<W, D>(committee.t() * dealing::row_len(committee, values))
+    wire::VIEW_BYTES + wire::vector_len::<W, D>(committee.t() * dealing::row_len(committee, values))
 }
 
 /// What a sharing has come to at one party.
@@ -151,14 +151,17 @@ pub async fn share<N: Network, W: Word, const D: usize>(
             (Verdict::Reveal(unhappy), Some(dealing)) => unhappy.iter().map(|p| &dealing.rows[p.slot()]).collect(),
             _ => Vec::new(),
         };
-        let message = wire::encode_reveal(&mine);
+        let view = transcript.clone().finish();
+        let message = wire::with_view(&view, &wire::encode_reveal(&mine));
         let reveals = broadcast(run, first, message, max_reveal_len::<W, D>(&committee, values)).await?;
         transcript.absorb(&reveals);
         let elements = dealing::row_len(&committee, values);
-        let revealed: Vec<Option<Vec<GrVec<W, D>>>> = read(run, first, reveals, |dealer, m| {
+        let revealed = read(run, first, reveals, |dealer, m| {
+            let Some(m) = wire::without_view(&view, m)? else { return Ok(None) };
             let count = if let Verdict::Reveal(unhappy) = &verdicts[dealer.slot()] { unhappy.len() } else { 0 };
-            wire::decode_reveal(m, count, elements)
+            wire::decode_reveal::<W, D>(m, count, elements).map(Some)
         });
+        let revealed = revealed.into_iter().map(Option::flatten).collect();
         let (checked, taken) = run.net().compute(move || case.check_reveals(&tables, verdicts, revealed)).await;
         verdicts = checked;
         for (dealer, verdict) in committee.parties().zip(&verdicts) {
@@ -208,6 +211,7 @@ fn read<N: Network, T>(
 }
 
 /// Everything that was agreed on, under one hash.
+#[derive(Clone)]
 pub(crate) struct Transcript(Sha3_256);
 
 impl Transcript {

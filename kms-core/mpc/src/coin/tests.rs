@@ -17,7 +17,7 @@ fn toss_with(n: usize, t: usize, seed: u64, liars: usize, lie: impl Fn(u8, Party
             Some(lie) => tamper(&committee, 1, lie),
             None => Box::new(move |channel, _, message| {
                 let last = channel == vss::channels(&committee) + 1;
-                vec![if wrong_share && last { crate::broadcast::malicious::flipped(&message, 12) } else { message }]
+                vec![if wrong_share && last { crate::broadcast::malicious::flipped(&message, 44) } else { message }]
             }),
         };
         let net = Tampering::new(sim.net(own), tamper);

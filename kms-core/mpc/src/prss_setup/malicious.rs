@@ -81,7 +81,7 @@ impl SetupLie {
             }
             Self::WrongShares { to: victims } => Box::new(move |channel, to, message| {
                 let wrong = opening.contains(&channel) && victims.contains(to);
-                vec![if wrong { flipped(&message, wire::HEADER_BYTES) } else { message }]
+                vec![if wrong { flipped(&message, wire::VIEW_BYTES + wire::HEADER_BYTES) } else { message }]
             }),
             Self::Garbage => {
                 Box::new(|_, _, message| vec![message.iter().map(|b| b.wrapping_mul(167) ^ 0xA5).collect()])

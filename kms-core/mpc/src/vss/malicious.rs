@@ -80,7 +80,9 @@ pub fn tamper(committee: &Committee, first: u8, lie: SharingLie) -> Tamper {
             SharingLie::WrongPair { pair: (i, j) } if table => {
                 vec![flipped(&message, digests + 32 * n + 1 + 32 * dealing::pair(i, j))]
             }
-            SharingLie::WrongReveal { .. } if reveal => vec![flipped(&message, wire::HEADER_BYTES)],
+            SharingLie::WrongReveal { .. } if reveal => {
+                vec![flipped(&message, wire::VIEW_BYTES + wire::HEADER_BYTES)]
+            }
             SharingLie::NoReveal { .. } if reveal => Vec::new(),
             SharingLie::Deny { dealers } if table => {
                 vec![dealers.iter().fold(message, |m, dealer| flipped(&m, digests + 32 * dealer.slot()))]

@@ -7,6 +7,10 @@
 //!         ‖ u8 1 and n(n − 1)/2 × 32 bytes: hashes of all pairs of the own dealing; or u8 0 without a dealing
 //! reveal  header (kind 3, elements of all rows together) ‖ rows as words, one row after the other
 //! ```
+//! Revealed rows and shares depend on what was agreed on before, so 32 bytes stand before their header: the transcript of
+//! that ([`with_view`]). A party that has seen something else, which needs more than t wrong or late parties, does not
+//! judge them.
+//!
 //! A row is (values + 1)·(t + 1) elements: for each value the coefficients of its polynomial, constant first. Every
 //! length is known to the receiver before it looks at a byte.
 
@@ -77,6 +81,28 @@ fn check<W: Word, const D: usize>(
     }
     let (head, body) = bytes.split_at(HEADER_BYTES);
     if head == header::<W, D>(kind, elements) { Ok(body) } else { Err(VssWireError::Header) }
+}
+
+/// Bytes before a message that depends on what was agreed on.
+pub const VIEW_BYTES: usize = 32;
+
+/// A message after the transcript of what its sender has seen.
+#[must_use]
+pub fn with_view(view: &Hash, message: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(VIEW_BYTES + message.len());
+    bytes.put_slice(view);
+    bytes.put_slice(message);
+    bytes.freeze()
+}
+
+/// The message, or `None` if its sender has seen something else.
+///
+/// # Errors
+/// The bytes are too short.
+pub fn without_view<'a>(view: &Hash, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, VssWireError> {
+    let split = bytes.split_at_checked(VIEW_BYTES);
+    let (seen, message) = split.ok_or(VssWireError::Length { expected: VIEW_BYTES, got: bytes.len() })?;
+    Ok((seen == view).then_some(message))
 }
 
 /// Length of a vector with this many elements.
@@ -258,6 +284,14 @@ mod tests {
             bad[HEADER_BYTES + 3] = 0b1001;
             assert_eq!(decode_table::<u64, 4>(&c, &bad), Err(VssWireError::Content));
         }
+    }
+
+    #[test]
+    fn messages_of_another_view_are_not_read() {
+        let bytes = with_view(&[1; 32], b"message");
+        assert_eq!(without_view(&[1; 32], &bytes), Ok(Some(&b"message"[..])));
+        assert_eq!(without_view(&[2; 32], &bytes), Ok(None));
+        assert!(without_view(&[1; 32], &bytes[..31]).is_err());
     }
 
     #[test]
