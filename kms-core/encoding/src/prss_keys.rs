@@ -269,7 +269,7 @@ impl PrssKeys {
         let [n, t, index] = [number()?, number()?, number()?];
         let attempt = u32::from_be_bytes(take(&mut rest)?);
         let run = PrssRun { context_id, epoch_id, attempt };
-        let commitments = list(&mut rest, COMMITMENT_BYTES, |rest| take(rest))?;
+        let commitments = list(&mut rest, COMMITMENT_BYTES, take)?;
         let key = |rest: &mut &[u8]| Ok(PrssKey { set: u32::from_be_bytes(take(rest)?), key: take(rest)? });
         let keys = list(&mut rest, 20, key)?;
         if !rest.is_empty() {
