@@ -118,6 +118,7 @@ impl Cluster {
     /// # Errors
     /// A step failed; the error says which, with the end of the failing process's log.
     pub async fn start(options: Options, progress: Progress<'_>) -> Result<Self> {
+        put_away_old(&options.home)?;
         fs::create_dir_all(&options.home)?;
         let logs = options.home.join("logs");
         progress("anvil: a private chain");
@@ -133,7 +134,7 @@ impl Cluster {
         setup.deal()?;
         progress("key: parties seal their shares and the committee registers the key");
         setup.import_and_register()?;
-        progress("parties: starting");
+        progress("parties: starting; they make their pseudorandom keys among themselves, without a dealer");
         let mut parties = Vec::new();
         for index in 1..=options.n {
             parties.push(setup.start_party(index)?);
@@ -479,6 +480,23 @@ fn ports(options: &Options) -> Result<Vec<Ports>> {
     let list: Vec<[u16; 3]> = ports.iter().map(|p| [p.peer, p.client, p.metrics]).collect();
     fs::write(&file, serde_json::to_string(&list)?)?;
     Ok(ports)
+}
+
+/// What identities and keys of a home are written as. A home of an older format is of no use to these programs.
+const FORMAT: &str = "2";
+
+/// Renames a home of another format to `<home>.old`, so that a new one is made; an older `<home>.old` goes.
+fn put_away_old(home: &Path) -> Result<()> {
+    let stamp = home.join("format");
+    if home.join("dealer").exists() && fs::read_to_string(&stamp).ok().as_deref() != Some(FORMAT) {
+        let old = home.with_extension("old");
+        if old.exists() {
+            fs::remove_dir_all(&old)?;
+        }
+        fs::rename(home, &old).with_context(|| format!("put {} away", home.display()))?;
+    }
+    fs::create_dir_all(home)?;
+    write_if_changed(&stamp, FORMAT)
 }
 
 fn write_if_changed(path: &Path, text: &str) -> Result<()> {

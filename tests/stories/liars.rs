@@ -9,37 +9,39 @@ use kms_tests::{cluster::Cluster, parties, probe::Probe};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What the honest parties' receipts say about a party.
+/// What a receipt of an honest party says about a party.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// Wrong, by what this party has seen.
-    Observed,
-    /// Wrong, by two frames that contradict each other: proved to anybody.
-    Proved,
-    /// Late, not wrong.
+    /// Its share came and was right.
+    Right,
+    /// Its share was wrong.
+    Wrong,
+    /// Its share had not come.
     Late,
 }
 
-const BEHAVIOURS: [(u64, &str, Verdict); 5] = [
-    (21, "wrong-share", Verdict::Observed),
-    (22, "garbage", Verdict::Observed),
-    (23, "silent", Verdict::Late),
-    (24, "equivocate", Verdict::Proved),
-    (25, "stall", Verdict::Late),
+/// A behaviour of party 2, and what parties 1 and 4 say about it.
+const BEHAVIOURS: [(u64, &str, [Verdict; 2]); 5] = [
+    (21, "wrong-share", [Verdict::Wrong, Verdict::Wrong]),
+    (22, "garbage", [Verdict::Wrong, Verdict::Wrong]),
+    (23, "silent", [Verdict::Late, Verdict::Late]),
+    (24, "equivocate", [Verdict::Right, Verdict::Wrong]),
+    (25, "stall", [Verdict::Late, Verdict::Late]),
 ];
 
 pub(crate) async fn a_lying_party_is_outvoted_and_named(cluster: &mut Cluster) -> Result<()> {
     let mut probe = Probe::deploy(cluster).await?;
-    for (value, behaviour, verdict) in BEHAVIOURS {
+    for (value, behaviour, verdicts) in BEHAVIOURS {
         let honest = cluster.parties[1].args().to_vec();
         cluster.parties[1].kill();
         cluster.parties[1].push_args(&["--insecure-misbehave", behaviour]);
         cluster.parties[1].restart()?;
         cluster.heal().await?;
         // Without its link party 2 would only be late, whatever it sends.
-        parties::linked(cluster, 1, 2, true, PATIENCE).await?;
-        parties::linked(cluster, 3, 2, true, PATIENCE).await?;
-        let outcome = one_answer(cluster, &mut probe, value, verdict).await;
+        for party in [1, 4] {
+            parties::linked(cluster, party, 2, true, PATIENCE).await?;
+        }
+        let outcome = one_answer(cluster, &mut probe, value, verdicts).await;
         cluster.parties[1].kill();
         cluster.parties[1].set_args(honest);
         cluster.heal().await?;
@@ -48,40 +50,34 @@ pub(crate) async fn a_lying_party_is_outvoted_and_named(cluster: &mut Cluster) -
     Ok(())
 }
 
-/// The answer is right; the final receipts of honest parties name party 2 if it lied, and only count it if it was late.
-async fn one_answer(cluster: &mut Cluster, probe: &mut Probe, value: u64, verdict: Verdict) -> Result<()> {
+/// The answer is right; the final receipts and the metrics of honest parties name party 2 if it lied to them, and only count
+/// it if it was late.
+async fn one_answer(cluster: &mut Cluster, probe: &mut Probe, value: u64, verdicts: [Verdict; 2]) -> Result<()> {
     let handles = probe.make(cluster, &[U256::from(value)], FheType::Uint32).await?;
-    let late_before = [late_count(cluster, 0).await?, late_count(cluster, 2).await?];
+    let before = [counts(cluster, 1).await?, counts(cluster, 4).await?];
     let asked = probe.ask(cluster, &handles, 1).await?;
     ensure!(probe.wait_for_answer(cluster, asked.id, PATIENCE).await? == [U256::from(value)], "wrong value");
-    for (slot, late_before) in [0usize, 2].into_iter().zip(late_before) {
-        let party = slot as u32 + 1;
-        let receipt = parties::receipt(cluster, party, asked.id, PATIENCE).await?;
-        let wrong = U256::try_from_be_slice(&receipt.wrong).unwrap_or_default();
-        let late = U256::try_from_be_slice(&receipt.late).unwrap_or_default();
-        let party_two = U256::from(0b10);
-        if verdict == Verdict::Late {
-            ensure!(wrong.is_zero(), "a late party was called wrong by party {party}: {wrong:b}");
-            ensure!(late & party_two == party_two, "the late party was not counted by party {party}: {late:b}");
-            ensure!(late_count(cluster, slot).await? > late_before, "the metrics of party {party} don't count it");
-            continue;
-        }
-        ensure!(wrong == party_two, "the receipt of party {party} names {wrong:b} as wrong");
-        let proved = receipt.evidence.iter().any(|evidence| evidence.party == 2 && evidence.proved);
-        ensure!(proved == (verdict == Verdict::Proved), "party {party}: {:?}", receipt.evidence);
-        let named = count(cluster, slot, "kms_node_peer_wrong_total{peer=\"2\"}").await?;
-        ensure!(named > 0, "the metrics of party {party} don't name party 2");
+    for ((party, verdict), before) in [1usize, 4].into_iter().zip(verdicts).zip(before) {
+        let receipt = parties::receipt(cluster, party as u32, asked.id, PATIENCE).await?;
+        let [wrong, late] = [&receipt.wrong, &receipt.late].map(|set| U256::try_from_be_slice(set).unwrap_or_default());
+        let named = if verdict == Verdict::Wrong { U256::from(0b10) } else { U256::ZERO };
+        ensure!(wrong == named, "the receipt of party {party} names {wrong:b} as wrong");
+        ensure!(late.bit(1) == (verdict == Verdict::Late), "the receipt of party {party} counts {late:b} as late");
+        let after = counts(cluster, party).await?;
+        let (more_wrong, more_late) = (after.0 > before.0, after.1 > before.1);
+        ensure!(more_wrong == (verdict == Verdict::Wrong), "the metrics of party {party}: {before:?}, {after:?}");
+        ensure!(more_late == (verdict == Verdict::Late), "the metrics of party {party}: {before:?}, {after:?}");
     }
     Ok(())
 }
 
-async fn late_count(cluster: &Cluster, slot: usize) -> Result<u64> {
-    count(cluster, slot, "kms_node_peer_late_total{peer=\"2\"}").await
-}
-
-/// A counter of a party; one that was never counted is zero.
-async fn count(cluster: &Cluster, slot: usize, name: &str) -> Result<u64> {
-    let metrics = reqwest::get(format!("{}/metrics", cluster.party_metrics[slot])).await?.text().await?;
-    let value = metrics.lines().find_map(|line| line.strip_prefix(name));
-    Ok(value.map_or(Ok(0), |value| value.trim().parse())?)
+/// How often a party has found party 2 wrong, and late.
+async fn counts(cluster: &Cluster, party: usize) -> Result<(u64, u64)> {
+    let metrics = reqwest::get(format!("{}/metrics", cluster.party_metrics[party - 1])).await?.text().await?;
+    // A counter that was never counted is not there.
+    let count = |name: &str| {
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("{peer=\"2\"}"));
+        value.map_or(Ok(0), |value| value.trim().parse())
+    };
+    Ok((count("kms_node_peer_wrong_total")?, count("kms_node_peer_late_total")?))
 }

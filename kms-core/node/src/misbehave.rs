@@ -13,7 +13,7 @@ const STALL: Duration = Duration::from_secs(4);
 pub enum Misbehave {
     /// Sends shares of the right form and with a wrong value.
     WrongShare,
-    /// Sends two different shares of one round: to some the wrong one first, to the others the right one.
+    /// Sends the right share to peers with odd indices and a wrong one to those with even indices.
     Equivocate,
     /// Sends its shares long after they are needed.
     Stall,
@@ -24,20 +24,19 @@ pub enum Misbehave {
 }
 
 impl Misbehave {
-    /// What the party sends to `peer` instead of `payload`, in order.
-    pub fn apply(self, peer: u16, payload: &Bytes) -> Vec<Bytes> {
+    /// What the party sends to `peer` instead of `payload`; `None` is nothing.
+    pub fn apply(self, peer: u16, payload: &Bytes) -> Option<Bytes> {
         match self {
-            Self::Silent => Vec::new(),
-            Self::Stall => vec![payload.clone()],
+            Self::Silent => None,
+            Self::Stall => Some(payload.clone()),
             Self::Garbage => {
                 let mut rng = rand::rng();
                 let mut garbage = vec![0; rng.random_range(1..512)];
                 rng.fill_bytes(&mut garbage);
-                vec![garbage.into()]
+                Some(garbage.into())
             }
-            Self::WrongShare => vec![wrong(payload)],
-            Self::Equivocate if peer.is_multiple_of(2) => vec![wrong(payload), payload.clone()],
-            Self::Equivocate => vec![payload.clone(), wrong(payload)],
+            Self::Equivocate if !peer.is_multiple_of(2) => Some(payload.clone()),
+            Self::WrongShare | Self::Equivocate => Some(wrong(payload)),
         }
     }
 
@@ -72,14 +71,14 @@ mod tests {
     #[test]
     fn a_lie_is_never_the_truth() {
         let truth = Bytes::from_static(&[1, 2, 3, 4]);
-        assert!(Misbehave::Silent.apply(2, &truth).is_empty());
+        assert_eq!(Misbehave::Silent.apply(2, &truth), None);
         let lie = Misbehave::WrongShare.apply(2, &truth);
-        assert!(lie.len() == 1 && lie[0] != truth);
+        assert_ne!(lie, Some(truth.clone()));
         assert_eq!(lie, Misbehave::WrongShare.apply(3, &truth));
-        assert_ne!(Misbehave::Garbage.apply(2, &truth), [truth.clone()]);
-        assert_eq!(Misbehave::Equivocate.apply(2, &truth), [lie[0].clone(), truth.clone()]);
-        assert_eq!(Misbehave::Equivocate.apply(3, &truth), [truth.clone(), lie[0].clone()]);
-        assert_eq!(Misbehave::Stall.apply(2, &truth), [truth]);
+        assert_ne!(Misbehave::Garbage.apply(2, &truth), Some(truth.clone()));
+        assert_eq!(Misbehave::Equivocate.apply(2, &truth), lie);
+        assert_eq!(Misbehave::Equivocate.apply(3, &truth), Some(truth.clone()));
+        assert_eq!(Misbehave::Stall.apply(2, &truth), Some(truth));
         assert!(Misbehave::Stall.delay() > Misbehave::WrongShare.delay());
     }
 }

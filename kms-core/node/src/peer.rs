@@ -294,16 +294,13 @@ impl Inner {
         Frame { body: Some(Body::Share(share)) }
     }
 
-    /// The lies that a test wants to go out instead of a message, after a while.
+    /// Sends the lie that a test wants to go out instead of a message, when it wants it.
     fn lie(self: &Arc<Self>, lie: Misbehave, peer: u16, session: SessionId, round: u8, payload: &Bytes) {
-        let frames: Vec<Frame> =
-            lie.apply(peer, payload).into_iter().map(|payload| self.share(&session, round, payload)).collect();
-        let inner = self.clone();
+        let Some(payload) = lie.apply(peer, payload) else { return };
+        let (frame, inner) = (self.share(&session, round, payload), self.clone());
         self.tasks.spawn(async move {
             inner.cancel.run_until_cancelled(tokio::time::sleep(lie.delay())).await;
-            for frame in frames {
-                inner.send(peer, frame);
-            }
+            inner.send(peer, frame);
         });
     }
 
