@@ -8,6 +8,7 @@ mod call;
 mod job;
 mod open;
 mod record;
+mod reply;
 mod request;
 mod resume;
 mod turns;
@@ -30,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 pub use call::Call;
 pub use record::RecordError;
+pub(crate) use reply::{not_yet, refused};
 
 use crate::ciphertexts::Ciphertexts;
 use crate::error::{CiphertextError, StoreError};
@@ -302,18 +304,6 @@ impl Recompute for Again {
             }
         }
     }
-}
-
-pub(crate) fn refused(reason: node::RefusedReason, detail: impl Into<String>) -> node::Refused {
-    node::Refused { reason: reason.into(), detail: kms_proto::bounds::text(detail.into()) }
-}
-
-pub(crate) fn not_yet(reason: node::NotYetReason, detail: impl Into<String>, retry: Duration) -> Outcome {
-    Outcome::NotYet(node::NotYet {
-        reason: reason.into(),
-        detail: kms_proto::bounds::text(detail.into()),
-        retry_after_ms: u32::try_from(retry.as_millis()).unwrap_or(u32::MAX),
-    })
 }
 
 impl Inner {

@@ -16,16 +16,13 @@ use super::call::{Call, Source};
 use super::job::{Job, Opened};
 use super::open::{granted, places};
 use super::record::{self, Granted, Task};
+use super::reply::{AGAIN, LATER, epoch_not_live, in_progress, internal, not_yet_reason, refused_reason};
 use super::weight::Purpose;
 use super::{EngineError, Inner, MAX_PULLS, MAX_REQUESTS, not_yet, refused};
-use crate::guard::{self, Grant, Verdict};
+use crate::guard::{Grant, Verdict};
 use crate::receipts::{self, Findings, Subject};
 use crate::store::{Inserted, NewRequest, RequestKey, RequestRow, Stage};
 
-/// Pause before a caller should ask for a running request again.
-const AGAIN: Duration = Duration::from_millis(200);
-/// Pause after a failure inside, or when everything is full.
-pub(super) const LATER: Duration = Duration::from_secs(1);
 /// Pauses and tries while another request of the same job gets its receipt.
 const RECEIPT_TRIES: u32 = 10;
 
@@ -396,45 +393,6 @@ fn encode(values: &[Plaintext], handles: &[B256]) -> Result<Vec<u8>, EngineError
     Ok(cleartexts::encode(&words.ok_or(EngineError::Values)?)?)
 }
 
-/// What waits when this party has failed on its own.
-fn internal() -> Outcome {
-    not_yet(NotYetReason::Internal, "this party has a fault of its own", LATER)
-}
-
 pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn in_progress() -> Outcome {
-    not_yet(NotYetReason::InProgress, "the parties are at work", AGAIN)
-}
-
-fn epoch_not_live(live: &[B256]) -> Outcome {
-    let live = live.iter().take(kms_proto::bounds::MAX_EPOCHS).map(|epoch| epoch.to_vec()).collect();
-    Outcome::EpochNotLive(node::EpochNotLive { live })
-}
-
-fn not_yet_reason(reason: guard::NotYetReason) -> NotYetReason {
-    match reason {
-        guard::NotYetReason::NotFinal => NotYetReason::NotFinal,
-        guard::NotYetReason::NotCommitted => NotYetReason::NotCommitted,
-        guard::NotYetReason::Behind => NotYetReason::Behind,
-        guard::NotYetReason::BlockUnknown => NotYetReason::BlockUnknown,
-        guard::NotYetReason::ChainUnavailable => NotYetReason::ChainUnavailable,
-    }
-}
-
-fn refused_reason(refusal: &guard::Refusal) -> RefusedReason {
-    use guard::Refusal;
-    match refusal.reason() {
-        // Never: a reason is no wrapped one.
-        Refusal::Unconfirmed(_) => RefusedReason::NotOpen,
-        Refusal::UnknownChain(_) => RefusedReason::UnknownChain,
-        Refusal::Handles(_) | Refusal::UnknownFinality(_) => RefusedReason::Malformed,
-        Refusal::WrongContext { .. } | Refusal::ContextDestroyed(_) => RefusedReason::Context,
-        Refusal::NotOpen(_) | Refusal::Cancelled => RefusedReason::NotOpen,
-        Refusal::DeadlinePassed { .. } => RefusedReason::DeadlinePassed,
-        Refusal::NotPermitted { .. } => RefusedReason::NotPermitted,
-        Refusal::KeyState { .. } => RefusedReason::Key,
-    }
 }

@@ -7,7 +7,8 @@ use kms_proto::node::{NotYetReason, decrypt_response::Outcome};
 use tokio::sync::Semaphore;
 
 use super::call::Call;
-use super::request::{LATER, Pending, Slot, micros};
+use super::reply::LATER;
+use super::request::{Pending, Slot, micros};
 use super::{EngineError, Inner, RESUMED, RESUMING, record};
 use crate::receipts::Subject;
 use crate::store::{Position, RequestKey, RequestRow, Stage};
