@@ -1,6 +1,7 @@
 //! Four party processes over mutual TLS on this machine, and the whole way from request to callback.
 
 use std::{
+    collections::HashSet,
     path::Path,
     time::{Duration, Instant},
 };
@@ -68,7 +69,12 @@ async fn run(home: &Path, params: &str) -> Result<Vec<Figure>> {
 
 /// Handles of these values, squashed and committed, that everybody may have decrypted.
 async fn public(cluster: &Cluster, probe: &mut Probe, values: &[U256], ty: FheType) -> Result<Vec<B256>> {
-    let handles = probe.make(cluster, values, ty).await?;
+    // Equal values of one block have one handle: of booleans there are two at a time.
+    let together = if ty == FheType::Bool { 2 } else { values.len() };
+    let mut handles = Vec::with_capacity(values.len());
+    for part in values.chunks(together) {
+        handles.extend(probe.make(cluster, part, ty).await?);
+    }
     // A transaction holds what fits a block.
     for part in handles.chunks(100) {
         probe.publish(cluster, part).await?;
@@ -76,11 +82,14 @@ async fn public(cluster: &Cluster, probe: &mut Probe, values: &[U256], ty: FheTy
     for handle in &handles {
         committed(cluster, *handle).await?;
     }
+    let distinct: HashSet<_> = handles.iter().collect();
+    ensure!(distinct.len() == handles.len(), "a handle that was answered before measures the database");
     Ok(handles)
 }
 
 async fn decryptions(cluster: &Cluster, clients: &Parties, probe: &mut Probe, ty: FheType) -> Result<Vec<f64>> {
-    let values: Vec<U256> = (0..ROUNDS).map(|value| U256::from(value % 2)).collect();
+    let values: Vec<U256> =
+        (0..ROUNDS).map(|value| U256::from(if ty == FheType::Bool { value % 2 } else { value })).collect();
     let handles = public(cluster, probe, &values, ty).await?;
     let mut times = Vec::with_capacity(ROUNDS);
     for (handle, value) in handles.iter().zip(&values) {
@@ -111,8 +120,8 @@ async fn ask(clients: &Parties, question: &Question, value: U256) -> Result<f64>
     Ok(time)
 }
 
-/// The same for a uint64 less what the chain guard took, by the parties' own metrics before and after. Of the four times
-/// the shortest is taken off, so the figures are upper bounds of what there would be without chain reads.
+/// The same for a uint64 from the moment when three parties had read the chain: less the third shortest of the four times
+/// in the chain guard, by the parties' own metrics before and after. An opening needs three shares, so none begins earlier.
 async fn without_chain(cluster: &Cluster, clients: &Parties, probe: &mut Probe, params: &str) -> Result<Vec<Figure>> {
     let values: Vec<U256> = (0..ROUNDS).map(U256::from).collect();
     let handles = public(cluster, probe, &values, FheType::Uint64).await?;
@@ -122,11 +131,12 @@ async fn without_chain(cluster: &Cluster, clients: &Parties, probe: &mut Probe, 
         let before = all_parties(cluster, "kms_node_guard_seconds_sum").await?;
         let whole = ask(clients, &question, *value).await?;
         let after = all_parties(cluster, "kms_node_guard_seconds_sum").await?;
-        let guard = before.iter().zip(&after).map(|(before, after)| after - before).fold(f64::INFINITY, f64::min);
-        times.push(whole - guard * 1e3);
+        let mut guard: Vec<f64> = before.iter().zip(&after).map(|(before, after)| after - before).collect();
+        guard.sort_by(f64::total_cmp);
+        times.push(whole - guard.get(2).context("three parties")? * 1e3);
     }
     let note = format!(
-        "one uint64 at a time, four processes over mTLS, client call to third verified signature, less the shortest of the parties' four times in the chain guard; ciphertext fetch included, parameters {params}"
+        "one uint64 at a time, four processes over mTLS, client call to third verified signature, less the third shortest of the parties' four times in the chain guard; ciphertext fetch included, parameters {params}"
     );
     let p50 = Figure::new("node.decrypt_mpc.uint64.p50", median(times.clone()), "ms", &note);
     Ok(vec![p50, Figure::new("node.decrypt_mpc.uint64.p99", percentile(&mut times, 0.99), "ms", &note)])
