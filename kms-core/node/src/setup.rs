@@ -143,6 +143,12 @@ impl Setup {
     pub async fn stopped(&self) {
         self.tasks.wait().await;
     }
+
+    /// Whether nothing of it writes any more: it has ended, or was killed where a test wanted it.
+    #[cfg(test)]
+    fn is_still(&self) -> bool {
+        self.tasks.is_empty() || self.shared.killed.load(std::sync::atomic::Ordering::Acquire)
+    }
 }
 
 /// Notices of one epoch that wait: the last of each kind and peer, so that nobody can take another's place.
@@ -193,6 +199,9 @@ struct Shared {
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
     options: SetupOptions,
+    /// Set where a test kills this party.
+    #[cfg(test)]
+    killed: std::sync::atomic::AtomicBool,
     /// What unfinished set-ups wait for: in words, and which parties.
     status: Mutex<BTreeMap<B256, (String, Vec<u16>)>>,
 }
@@ -206,6 +215,8 @@ impl Shared {
             metrics: parts.metrics.clone(),
             cancel: parts.cancel.clone(),
             options,
+            #[cfg(test)]
+            killed: std::sync::atomic::AtomicBool::new(false),
             status: Mutex::default(),
         }
     }
@@ -239,6 +250,7 @@ impl Shared {
         #[cfg(test)]
         if self.options.dies_at == Some(moment) {
             self.cancel.cancel();
+            self.killed.store(true, std::sync::atomic::Ordering::Release);
             std::future::pending::<()>().await;
         }
         tracing::trace!(?moment, "set-up");
