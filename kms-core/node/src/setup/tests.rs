@@ -202,6 +202,8 @@ async fn killed_at(moment: Moment, all: bool) {
     }
     let victims = if all { std::mem::take(&mut members) } else { members.split_off(3) };
     futures::future::select_all(victims.iter().map(|victim| Box::pin(victim.node.cancel.cancelled()))).await;
+    // In a power cut all die at once, wherever they are; with one of them gone the others may never come to that moment.
+    victims.iter().for_each(|victim| victim.node.cancel.cancel());
     for victim in victims {
         // A process that is gone writes nothing: what was under way on the disk ends before the next life begins.
         until(async || victim.setup.is_still().then_some(())).await;
