@@ -22,9 +22,18 @@ struct Args {
     /// What to measure; everything if not given.
     #[arg(value_enum)]
     area: Vec<Area>,
-    /// Parameter set of the areas that need ciphertexts.
+    /// Parameter set of the area of processes.
+    #[cfg(feature = "processes")]
     #[arg(long, default_value = "production")]
     params: String,
+    /// Decryptions per type in the area of processes.
+    #[cfg(feature = "processes")]
+    #[arg(long, default_value_t = 40)]
+    rounds: usize,
+    /// Requests at the same time in the area of processes.
+    #[cfg(feature = "processes")]
+    #[arg(long, default_value_t = 200)]
+    burst: usize,
     /// Minutes that a cold build took, if it was measured.
     #[arg(long)]
     cold_build_minutes: Option<f64>,
@@ -58,7 +67,10 @@ fn main() -> Result<()> {
             Area::Mpc => mpc::run()?,
             Area::Setup => setup::run()?,
             #[cfg(feature = "processes")]
-            Area::Node => node::run_blocking(&root, &args.params)?,
+            Area::Node => {
+                let sizes = node::Sizes { params: args.params.clone(), rounds: args.rounds, burst: args.burst };
+                node::run_blocking(&root, &sizes)?
+            }
             Area::Gas => gas::run(&root)?,
         });
     }

@@ -28,42 +28,50 @@ use tokio::{
 
 use crate::report::{Figure, median, percentile};
 
-/// Decryptions per type.
-const ROUNDS: usize = 40;
-/// Requests for the way from event to callback.
+/// Requests for the way from event to callback, at most.
 const REQUESTS: usize = 12;
-/// Requests at the same time.
-const BURST: usize = 200;
+
+/// How much is measured. Every value has to be squashed before, seconds each with production parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct Sizes {
+    /// Parameter set.
+    pub(crate) params: String,
+    /// Decryptions per type.
+    pub(crate) rounds: usize,
+    /// Requests at the same time.
+    pub(crate) burst: usize,
+}
 
 /// All figures of the area, in a deployment of their own.
 ///
 /// # Errors
 /// The deployment does not start or does not answer.
-pub(crate) fn run_blocking(root: &Path, params: &str) -> Result<Vec<Figure>> {
+pub(crate) fn run_blocking(root: &Path, sizes: &Sizes) -> Result<Vec<Figure>> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let home = root.join(".demo").join(format!("bench-{params}"));
+    let home = root.join(".demo").join(format!("bench-{}", sizes.params));
     // An old run may have left one; there is none on the first.
     let _ = std::fs::remove_dir_all(&home);
-    tokio::runtime::Runtime::new()?.block_on(run(&home, params))
+    tokio::runtime::Runtime::new()?.block_on(run(&home, sizes))
 }
 
-async fn run(home: &Path, params: &str) -> Result<Vec<Figure>> {
-    let options = Options { params: params.to_owned(), ..Options::insecure_test(home) };
+async fn run(home: &Path, sizes: &Sizes) -> Result<Vec<Figure>> {
+    let (params, rounds) = (&sizes.params, sizes.rounds);
+    let options = Options { params: params.clone(), ..Options::insecure_test(home) };
     let cluster = Cluster::start(options, &|line| eprintln!("  {line}")).await?;
     let clients = parties::operator(&cluster)?;
     let mut probe = Probe::deploy(&cluster).await?;
     let mut figures = Vec::new();
     for (name, ty) in [("bool", FheType::Bool), ("uint64", FheType::Uint64), ("uint256", FheType::Uint256)] {
-        let mut times = decryptions(&cluster, &clients, &mut probe, ty).await?;
+        let mut times = decryptions(&cluster, &clients, &mut probe, ty, rounds).await?;
         let note = format!(
-            "four processes over mTLS, client call to third verified signature, chain reads and ciphertext fetch included, parameters {params}"
+            "four processes over mTLS, client call to third verified signature, chain reads and ciphertext fetch included, {rounds} rounds, parameters {params}"
         );
         figures.push(Figure::new(&format!("node.decrypt.{name}.p50"), median(times.clone()), "ms", &note));
         figures.push(Figure::new(&format!("node.decrypt.{name}.p99"), percentile(&mut times, 0.99), "ms", &note));
     }
-    figures.extend(without_chain(&cluster, &clients, &mut probe, params).await?);
-    figures.extend(burst(&cluster, &mut probe, params).await?);
-    figures.extend(requests(&cluster, &mut probe, params).await?);
+    figures.extend(without_chain(&cluster, &clients, &mut probe, sizes).await?);
+    figures.extend(burst(&cluster, &mut probe, sizes).await?);
+    figures.extend(requests(&cluster, &mut probe, sizes).await?);
     Ok(figures)
 }
 
@@ -87,11 +95,17 @@ async fn public(cluster: &Cluster, probe: &mut Probe, values: &[U256], ty: FheTy
     Ok(handles)
 }
 
-async fn decryptions(cluster: &Cluster, clients: &Parties, probe: &mut Probe, ty: FheType) -> Result<Vec<f64>> {
+async fn decryptions(
+    cluster: &Cluster,
+    clients: &Parties,
+    probe: &mut Probe,
+    ty: FheType,
+    rounds: usize,
+) -> Result<Vec<f64>> {
     let values: Vec<U256> =
-        (0..ROUNDS).map(|value| U256::from(if ty == FheType::Bool { value % 2 } else { value })).collect();
+        (0..rounds).map(|value| U256::from(if ty == FheType::Bool { value % 2 } else { value })).collect();
     let handles = public(cluster, probe, &values, ty).await?;
-    let mut times = Vec::with_capacity(ROUNDS);
+    let mut times = Vec::with_capacity(rounds);
     for (handle, value) in handles.iter().zip(&values) {
         let question = parties::public_question(cluster, &[*handle]).await?;
         times.push(ask(clients, &question, *value).await?);
@@ -122,10 +136,11 @@ async fn ask(clients: &Parties, question: &Question, value: U256) -> Result<f64>
 
 /// The same for a uint64 from the moment when three parties had read the chain: less the third shortest of the four times
 /// in the chain guard, by the parties' own metrics before and after. An opening needs three shares, so none begins earlier.
-async fn without_chain(cluster: &Cluster, clients: &Parties, probe: &mut Probe, params: &str) -> Result<Vec<Figure>> {
-    let values: Vec<U256> = (0..ROUNDS).map(U256::from).collect();
+async fn without_chain(cluster: &Cluster, clients: &Parties, probe: &mut Probe, sizes: &Sizes) -> Result<Vec<Figure>> {
+    let (params, rounds) = (&sizes.params, sizes.rounds);
+    let values: Vec<U256> = (0..rounds).map(U256::from).collect();
     let handles = public(cluster, probe, &values, FheType::Uint64).await?;
-    let mut times = Vec::with_capacity(ROUNDS);
+    let mut times = Vec::with_capacity(rounds);
     for (handle, value) in handles.iter().zip(&values) {
         let question = parties::public_question(cluster, &[*handle]).await?;
         let before = all_parties(cluster, "kms_node_guard_seconds_sum").await?;
@@ -136,19 +151,20 @@ async fn without_chain(cluster: &Cluster, clients: &Parties, probe: &mut Probe, 
         times.push(whole - guard.get(2).context("three parties")? * 1e3);
     }
     let note = format!(
-        "one uint64 at a time, four processes over mTLS, client call to third verified signature, less the third shortest of the parties' four times in the chain guard; ciphertext fetch included, parameters {params}"
+        "one uint64 at a time, four processes over mTLS, client call to third verified signature, less the third shortest of the parties' four times in the chain guard; ciphertext fetch included, {rounds} rounds, parameters {params}"
     );
     let p50 = Figure::new("node.decrypt_mpc.uint64.p50", median(times.clone()), "ms", &note);
     Ok(vec![p50, Figure::new("node.decrypt_mpc.uint64.p99", percentile(&mut times, 0.99), "ms", &note)])
 }
 
 /// Many uint64 at the same time, and what the parties' processes took at most until then.
-async fn burst(cluster: &Cluster, probe: &mut Probe, params: &str) -> Result<Vec<Figure>> {
-    let values: Vec<U256> = (0..BURST).map(U256::from).collect();
+async fn burst(cluster: &Cluster, probe: &mut Probe, sizes: &Sizes) -> Result<Vec<Figure>> {
+    let (params, burst) = (&sizes.params, sizes.burst);
+    let values: Vec<U256> = (0..burst).map(U256::from).collect();
     let handles = public(cluster, probe, &values, FheType::Uint64).await?;
     // The relayer's certificate: an operator's may not ask that much at once.
     let clients = parties::connect(cluster, &cluster.path("clients/relayer"))?;
-    let mut questions = Vec::with_capacity(BURST);
+    let mut questions = Vec::with_capacity(burst);
     for handle in &handles {
         questions.push(parties::public_question(cluster, &[*handle]).await?);
     }
@@ -162,13 +178,13 @@ async fn burst(cluster: &Cluster, probe: &mut Probe, params: &str) -> Result<Vec
         ensure!(decryption.values() == [*value], "wrong value");
     }
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
-    let rate = BURST as f64 / seconds;
+    let rate = burst as f64 / seconds;
     let peak = all_parties(cluster, "kms_node_peak_memory_bytes").await?.into_iter().fold(0.0, f64::max);
     let note = format!(
-        "{BURST} concurrent requests for one uint64 each, first call to last quorum, four processes, chain and caller on the same machine, ciphertexts in a local folder, chain reads included, parameters {params}"
+        "{burst} concurrent requests for one uint64 each, first call to last quorum, four processes, chain and caller on the same machine, ciphertexts in a local folder, chain reads included, parameters {params}"
     );
     let rss =
-        format!("largest peak of a party's resident memory, after {BURST} concurrent uint64; parameters {params}");
+        format!("largest peak of a party's resident memory, after {burst} concurrent uint64; parameters {params}");
     Ok(vec![
         Figure::new("node.throughput.uint64", rate, "uint64/s", note),
         Figure::new("node.rss", peak / 1e6, "MB", rss),
@@ -202,9 +218,10 @@ async fn committed(cluster: &Cluster, handle: B256) -> Result<()> {
     Ok(())
 }
 
-async fn requests(cluster: &Cluster, probe: &mut Probe, params: &str) -> Result<Vec<Figure>> {
+async fn requests(cluster: &Cluster, probe: &mut Probe, sizes: &Sizes) -> Result<Vec<Figure>> {
+    let params = &sizes.params;
     let (mut whole, mut mpc) = (Vec::new(), Vec::new());
-    for value in 0..REQUESTS {
+    for value in 0..REQUESTS.min(sizes.rounds) {
         let handles = probe.make(cluster, &[U256::from(value)], FheType::Uint64).await?;
         // Squashing belongs to the coprocessor's throughput, not to this figure.
         probe.publish(cluster, &handles).await?;
