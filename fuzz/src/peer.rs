@@ -11,7 +11,7 @@ pub mod inbox;
 
 use alloy_primitives::Address;
 use k256::ecdsa::SigningKey;
-use kms_proto::peer::Share;
+use kms_proto::peer::{Share, Shares};
 
 pub use frame::{Message, SessionId};
 
@@ -46,6 +46,24 @@ pub fn claim(share: Share, sender: u16) -> Result<Message, Refused> {
 pub fn verify(share: Share, sender: u16, committee: &[u8; 32], signer: Address) -> Result<Message, Refused> {
     let read = frame::Unchecked::read(share, sender).map_err(|_| Refused)?;
     read.check(committee, signer).map_err(|_| Refused)
+}
+
+/// The messages of a frame that holds several, its signature checked.
+///
+/// # Errors
+/// Fields of wrong lengths, an impossible round, or not `signer`'s.
+pub fn verify_all(shares: Shares, sender: u16, committee: &[u8; 32], signer: Address) -> Result<Vec<Message>, Refused> {
+    let signature = shares.signature.clone().try_into().map_err(|_| Refused)?;
+    let (list, root) = frame::Unchecked::read_all(shares, sender, committee).map_err(|_| Refused)?;
+    frame::check(root, &signature, signer).map_err(|_| Refused)?;
+    Ok(list.into_iter().map(frame::Unchecked::checked).collect())
+}
+
+/// The frame of a sender whose messages leave together.
+pub fn sign_all(key: &SigningKey, committee: &[u8; 32], sender: u16, messages: &[Message]) -> Shares {
+    let outgoing =
+        messages.iter().map(|m| frame::Outgoing { session: m.session, round: m.round, payload: m.payload.clone() });
+    frame::sign_all(key, committee, sender, outgoing)
 }
 
 /// The inbox of a party, as its links use it.

@@ -2,7 +2,7 @@
 
 use alloy_primitives::Address;
 use kms_proto::bounds::{self, MAX_PAYLOAD, MAX_SESSIONS};
-use kms_proto::peer::{Frame, frame::Body};
+use kms_proto::peer::{Frame, Share, Shares, frame::Body, setup};
 
 use super::node_api::each;
 use crate::committee::{KEYS, SIGNERS};
@@ -39,8 +39,44 @@ pub fn check(data: &[u8]) {
         Body::Open(open) => sessions(&open.sessions),
         Body::Resend(resend) => sessions(&resend.sessions),
         Body::Dropped(dropped) => assert_eq!(dropped.session.len(), bounds::ID),
+        Body::Shares(shares) => together(shares),
+        Body::Setup(setup) => {
+            assert_eq!(setup.epoch_id.len(), bounds::ID);
+            match setup.body.as_ref().expect("a checked notice has a body") {
+                setup::Body::Report(report) => assert!(report.claim.len() <= bounds::MAX_PRSS_SETS * bounds::ID),
+                setup::Body::Want(want) => assert_eq!(want.digest.len(), bounds::ID),
+                setup::Body::Keys(keys) => assert!(keys.commitments.len() <= bounds::MAX_PRSS_SETS * bounds::ID),
+            }
+        }
         Body::Ping(_) => {}
     });
+}
+
+/// Several messages under one signature: what their sender signs is read as it was, and each can be shown alone.
+fn together(shares: &Shares) {
+    assert!(shares.messages.len() <= bounds::MAX_BUNDLE);
+    let bytes: usize = shares.messages.iter().map(|message| message.payload.len()).sum();
+    assert!(bytes <= MAX_PAYLOAD);
+    assert!(peer::verify_all(shares.clone(), 2, &[1; 32], Address::ZERO).is_err());
+    let read = shares.messages.iter().map(|message| {
+        let alone = Share {
+            session: message.session.clone(),
+            round: message.round,
+            payload: message.payload.clone(),
+            signature: shares.signature.clone(),
+        };
+        peer::claim(alone, 2)
+    });
+    let Ok(messages) = read.collect::<Result<Vec<_>, _>>() else { return };
+    let own = peer::sign_all(&KEYS[1], &[1; 32], 2, &messages);
+    let same = peer::verify_all(own.clone(), 2, &[1; 32], SIGNERS[1]).expect("its own frame");
+    assert_eq!(same.len(), messages.len());
+    for (is, was) in same.iter().zip(&messages) {
+        assert_eq!((is.session, is.round, &is.payload), (was.session, was.round, &was.payload));
+        assert!(is.proof.is_signed_by(SIGNERS[1], &[1; 32], 2, &is.session));
+        assert!(!is.proof.is_signed_by(SIGNERS[1], &[2; 32], 2, &is.session));
+    }
+    assert!(messages.is_empty() || peer::verify_all(own, 3, &[1; 32], SIGNERS[1]).is_err());
 }
 
 fn sessions(list: &[Vec<u8>]) {

@@ -42,10 +42,10 @@ use crate::metrics::Metrics;
 use crate::misbehave::Misbehave;
 use crate::party::Party;
 use crate::tls::{Parties, TlsError};
-use frame::{ForeignFrame, Unchecked};
+use frame::{ForeignFrame, Outgoing, Unchecked};
 use inbox::{Delivery, Inbox};
 use kept::Kept;
-use outbox::{Outbox, Outgoing};
+use outbox::Outbox;
 
 /// Frames that wait for one peer's stream.
 const QUEUE: usize = 512;

@@ -10,8 +10,6 @@ use kms_chain::proof::SignatureBytes;
 use kms_proto::{bounds, peer};
 use sha3::{Digest, Sha3_256};
 
-use super::outbox::Outgoing;
-
 /// Id of a session: the bytes of the job's id.
 pub type SessionId = [u8; 32];
 
@@ -28,6 +26,14 @@ pub struct Message {
     pub payload: Bytes,
     /// What the sender can't deny.
     pub proof: FrameProof,
+}
+
+/// A message on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outgoing {
+    pub(super) session: SessionId,
+    pub(super) round: u8,
+    pub(super) payload: Bytes,
 }
 
 /// A signed message without its payload.

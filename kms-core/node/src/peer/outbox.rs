@@ -7,28 +7,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use kms_proto::bounds::{MAX_BUNDLE, MAX_PAYLOAD};
 use kms_proto::peer::{Frame, frame::Body};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Inner;
-use super::frame::{self, SessionId};
+use super::frame::{self, Outgoing, SessionId};
 use crate::pool::compute;
 
 /// Messages to one peer that wait to be signed …
 const MESSAGES: usize = 4096;
 /// … and their bytes. One that is over is dropped: the peer asks for what it lacks.
 const BYTES: usize = 8 << 20;
-
-/// A message on its way out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Outgoing {
-    pub(super) session: SessionId,
-    pub(super) round: u8,
-    pub(super) payload: Bytes,
-}
 
 /// What waits for one peer.
 #[derive(Debug, Default)]
