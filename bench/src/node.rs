@@ -31,7 +31,7 @@ use crate::report::{Figure, median, percentile};
 /// Requests for the way from event to callback, at most.
 const REQUESTS: usize = 12;
 
-/// How much is measured. Every value has to be squashed before, seconds each with production parameters.
+/// How much is measured. Every value has to be squashed before.
 #[derive(Clone, Debug)]
 pub(crate) struct Sizes {
     /// Parameter set.
