@@ -1,7 +1,8 @@
-//! The database of the party: SQLite in WAL mode with `synchronous=FULL`.
+//! The database of the party: SQLite in WAL mode.
 //!
 //! All writes go through one task that puts whatever has piled up into one transaction and answers each caller only
-//! after the commit: when a call returns `Ok`, its effect survives a kill. Reads use their own connections.
+//! after the commit: when a call returns `Ok`, its effect survives a kill, and a power cut unless it is an answer or a
+//! receipt, which follow from the rest. Reads use their own connections.
 //! Payloads, answers, refusals and receipts are opaque here; the engine versions them.
 
 mod model;

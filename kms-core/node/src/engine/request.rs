@@ -199,23 +199,12 @@ impl Inner {
         let subject = Subject { request_id: call.id, epoch_id: call.epoch_id, key_id, mpc_micros: 0 };
         // The same ciphertexts were opened for another request: the values are the same.
         let prior = self.parts.store.answered_in_job(job.as_bytes().into()).await?;
-        let running = self.jobs.lock().contains_key(&job);
-        if let (false, Some(row)) = (running, prior) {
+        // Held, so that a job that ends meanwhile is not run once more.
+        let running = self.jobs.lock().get(&job).cloned();
+        if let (None, Some(row)) = (&running, prior) {
             drop(work);
             return self.answer_again(call, &grant, &row, subject).await;
         }
-        let own = match self.share(work).await {
-            Ok(own) => own,
-            // The object holds another number of blocks than the type of its handle has: the same at every party.
-            Err(error @ DecryptError::BlockCount { .. }) => {
-                return self.bad_ciphertext(call, &grant, error.to_string()).await;
-            }
-            // The ciphertexts are good, so what is missing is this party's.
-            Err(error) => {
-                tracing::error!(%job, %error, "this party can't compute its share");
-                return Ok(not_yet(NotYetReason::InProgress, error.to_string(), LATER).into());
-            }
-        };
         // Fetching may have taken long, and waiting for room: what the chain said then may not be so any more.
         if asked.elapsed() >= self.options.verdict_age {
             match self.permitted(call).await? {
@@ -227,12 +216,26 @@ impl Inner {
                 Err(outcome) => return Ok(outcome.into()),
             }
         }
-        // The share leaves this party only after this line is on disk.
-        if let Some(known) = self.record(call, &grant, job.as_bytes().into(), Stage::Opening).await? {
+        // That the share may leave is decided now and on disk before it does; meanwhile it is computed.
+        let decided = self.record(call, &grant, job.as_bytes().into(), Stage::Opening);
+        let (own, decided) = tokio::join!(self.share(work), decided);
+        if let Some(known) = decided? {
             return Ok(known.into());
         }
+        let own = match own {
+            Ok(own) => own,
+            // The object holds another number of blocks than the type of its handle has: the same at every party.
+            Err(error @ DecryptError::BlockCount { .. }) => {
+                return self.bad_ciphertext(call, &grant, error.to_string()).await;
+            }
+            // The ciphertexts are good, so what is missing is this party's.
+            Err(error) => {
+                tracing::error!(%job, %error, "this party can't compute its share");
+                return Ok(not_yet(NotYetReason::InProgress, error.to_string(), LATER).into());
+            }
+        };
         let joined = Instant::now();
-        let job = self.join(epoch, own);
+        let job = running.unwrap_or_else(|| self.join(epoch, own));
         drop(slot);
         match job.opened().await {
             Opened::Values { values, mpc, at } => {

@@ -30,12 +30,22 @@ pub(super) enum Op {
     Journal { kind: &'static str, subject: String, detail: String },
 }
 
+impl Op {
+    /// Whether whoever waits for the write relies on it after a power cut. Answers and receipts follow from a request's
+    /// row, and a restart makes the same ones again; the row itself is older and on disk.
+    const fn must_last(&self) -> bool {
+        !matches!(self, Self::Answer { .. } | Self::Receipt { .. })
+    }
+}
+
 /// Writes until all handles are gone.
 pub(super) async fn run(mut connection: SqliteConnection, mut commands: mpsc::Receiver<Command>) {
     let mut batch = Vec::with_capacity(BATCH);
+    // As the connection was opened.
+    let mut waits_for_disk = true;
     while commands.recv_many(&mut batch, BATCH).await > 0 {
         let (ops, replies): (Vec<_>, Vec<_>) = batch.drain(..).map(|c| (c.op, c.reply)).unzip();
-        let outcome = commit(&mut connection, ops).await;
+        let outcome = write(&mut connection, ops, &mut waits_for_disk).await;
         if let Err(e) = &outcome {
             tracing::error!(error = %e, writes = replies.len(), "database write failed");
         }
@@ -47,6 +57,22 @@ pub(super) async fn run(mut connection: SqliteConnection, mut commands: mpsc::Re
     if let Err(e) = connection.close().await {
         tracing::warn!(error = %e, "closing the database");
     }
+}
+
+/// Commits; the disk is waited for only where a write has to last. Without that, a write survives the end of the process
+/// but not that of the machine, and the next one that waits takes it along.
+async fn write(
+    connection: &mut SqliteConnection,
+    ops: Vec<Op>,
+    waits_for_disk: &mut bool,
+) -> Result<Vec<bool>, StoreError> {
+    let must_last = ops.iter().any(Op::must_last);
+    if must_last != *waits_for_disk {
+        let pragma = if must_last { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+        sqlx::query(pragma).execute(&mut *connection).await?;
+        *waits_for_disk = must_last;
+    }
+    commit(connection, ops).await
 }
 
 async fn commit(connection: &mut SqliteConnection, ops: Vec<Op>) -> Result<Vec<bool>, StoreError> {
