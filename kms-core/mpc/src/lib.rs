@@ -26,6 +26,7 @@ pub mod coin;
 pub mod commit;
 mod committee;
 pub mod decrypt;
+pub mod dkg;
 mod error;
 pub mod insecure_dealt;
 pub mod lockstep;
