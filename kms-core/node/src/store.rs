@@ -1,8 +1,8 @@
 //! The database of the party: SQLite in WAL mode.
 //!
 //! All writes go through one task that puts whatever has piled up into one transaction and answers each caller only
-//! after the commit: when a call returns `Ok`, its effect survives a kill, and a power cut unless it is an answer or a
-//! receipt, which follow from the rest. Reads use their own connections.
+//! after the commit: when a call returns `Ok`, its effect survives a kill. A power cut it survives too, unless it only says
+//! how far a granted request has come: that follows from its row. Reads use their own connections.
 //! Payloads, answers, refusals and receipts are opaque here; the engine versions them.
 
 mod model;
@@ -12,6 +12,7 @@ mod writer;
 use std::path::Path;
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use sqlx::SqlitePool;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -60,9 +61,8 @@ impl Store {
         Ok(Self { writer, readers })
     }
 
-    /// Records a request before a share leaves this party for it. One that is known in its epoch already keeps its row,
-    /// which is returned; it goes on to [`Stage::Opening`] if that is the stage given and it was not there yet. That a
-    /// request has come to that stage is remembered whatever becomes of it.
+    /// Records a request that was granted, [`Stage::Received`]. One that is known in its epoch already keeps its row, which
+    /// is returned.
     pub async fn insert_request(&self, request: NewRequest) -> Result<Inserted, StoreError> {
         let key = RequestKey { id: request.id, epoch_id: request.epoch_id };
         if self.write(Op::Insert(request)).await? {
@@ -70,6 +70,12 @@ impl Store {
         }
         let row = self.request(key).await?.ok_or(StoreError::NoRequest(key.id))?;
         Ok(Inserted::Existing(Box::new(row)))
+    }
+
+    /// Notes, before the share of a job leaves this party, that it may, [`Stage::Opening`]; it stays noted whatever becomes
+    /// of the request. `false` if the request has come further already.
+    pub async fn open_request(&self, key: RequestKey, job_id: B256) -> Result<bool, StoreError> {
+        self.write(Op::Open { key, job_id }).await
     }
 
     /// Stores the signed answer, [`Stage::Answered`]. `false` if there is one: an answer never changes.

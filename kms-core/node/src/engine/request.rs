@@ -185,11 +185,17 @@ impl Inner {
             Ok(material) => material,
             Err(none) => return Ok(none.outcome().into()),
         };
-        let work = match self.work(material, &grant.handles, call.purpose()).await? {
+        // The grant goes to disk while the ciphertexts come from there.
+        let (work, recorded) =
+            tokio::join!(self.work(material, &grant.handles, call.purpose()), self.record(call, &grant));
+        if let Some(known) = recorded? {
+            return Ok(known.into());
+        }
+        let work = match work? {
             Ok(work) => work,
             Err(error) => {
                 return if error.is_final() {
-                    self.bad_ciphertext(call, &grant, error.to_string()).await
+                    self.bad_ciphertext(call, error.to_string()).await
                 } else {
                     Ok(not_yet(NotYetReason::CiphertextUnavailable, error.to_string(), LATER).into())
                 };
@@ -203,7 +209,7 @@ impl Inner {
         let running = self.jobs.lock().get(&job).cloned();
         if let (None, Some(row)) = (&running, prior) {
             drop(work);
-            return self.answer_again(call, &grant, &row, subject).await;
+            return self.answer_again(call, &row, subject).await;
         }
         // Fetching may have taken long, and waiting for room: what the chain said then may not be so any more.
         if asked.elapsed() >= self.options.verdict_age {
@@ -216,17 +222,12 @@ impl Inner {
                 Err(outcome) => return Ok(outcome.into()),
             }
         }
-        // That the share may leave is decided now and on disk before it does; meanwhile it is computed.
-        let decided = self.record(call, &grant, job.as_bytes().into(), Stage::Opening);
-        let (own, decided) = tokio::join!(self.share(work), decided);
-        if let Some(known) = decided? {
-            return Ok(known.into());
-        }
+        let own = self.share(work).await;
         let own = match own {
             Ok(own) => own,
             // The object holds another number of blocks than the type of its handle has: the same at every party.
             Err(error @ DecryptError::BlockCount { .. }) => {
-                return self.bad_ciphertext(call, &grant, error.to_string()).await;
+                return self.bad_ciphertext(call, error.to_string()).await;
             }
             // The ciphertexts are good, so what is missing is this party's.
             Err(error) => {
@@ -234,6 +235,12 @@ impl Inner {
                 return Ok(not_yet(NotYetReason::InProgress, error.to_string(), LATER).into());
             }
         };
+        // The share leaves this party only after this line is written.
+        if self.parts.store.open_request(call.key(), job.as_bytes().into()).await? {
+            self.parts.metrics.request(Stage::Opening);
+        } else if let Some(known) = self.known(call.key()).await? {
+            return Ok(known.into());
+        }
         let joined = Instant::now();
         let job = running.unwrap_or_else(|| self.join(epoch, own));
         drop(slot);
@@ -255,16 +262,7 @@ impl Inner {
     }
 
     /// Answers with the values of an earlier request of the same job.
-    async fn answer_again(
-        &self,
-        call: &Call,
-        grant: &Grant,
-        prior: &RequestRow,
-        subject: Subject,
-    ) -> Result<Settled, EngineError> {
-        if let Some(known) = self.record(call, grant, prior.job_id, Stage::Received).await? {
-            return Ok(known.into());
-        }
+    async fn answer_again(&self, call: &Call, prior: &RequestRow, subject: Subject) -> Result<Settled, EngineError> {
         let answer = prior.answer.as_deref().ok_or(EngineError::Stored(prior.id))?;
         let cleartexts = record::read_answer(answer)?.cleartexts;
         // The earlier one may have named a handle more than once, or this one.
@@ -277,14 +275,8 @@ impl Inner {
         Ok(Settled { outcome, receipt: Some(Pending::Prior { prior: prior.key(), subject }) })
     }
 
-    /// Records the request at its first stage. An outcome if another task has settled it in the meantime.
-    async fn record(
-        &self,
-        call: &Call,
-        grant: &Grant,
-        job_id: B256,
-        stage: Stage,
-    ) -> Result<Option<Outcome>, EngineError> {
+    /// Records the granted request. An outcome if another task has settled it in the meantime.
+    async fn record(&self, call: &Call, grant: &Grant) -> Result<Option<Outcome>, EngineError> {
         let granted = grant
             .handles
             .iter()
@@ -292,18 +284,13 @@ impl Inner {
         let task = Task { call: Some(call.raw.clone()), granted: granted.collect() };
         let new = NewRequest {
             id: call.id,
-            job_id,
             chain_id: call.chain_id,
             epoch_id: call.epoch_id,
-            stage,
             payload: record::write_task(&task),
         };
         match self.parts.store.insert_request(new).await? {
             Inserted::New => {
                 self.parts.metrics.request(Stage::Received);
-                if stage == Stage::Opening {
-                    self.parts.metrics.request(stage);
-                }
                 tracing::info!(request = %call.id, handles = call.handles.len(), block = grant.block_number, "recorded");
                 Ok(None)
             }
@@ -312,11 +299,7 @@ impl Inner {
     }
 
     /// Ends a request whose ciphertexts can never be opened.
-    async fn bad_ciphertext(&self, call: &Call, grant: &Grant, problem: String) -> Result<Settled, EngineError> {
-        // There is no job without ciphertexts; the request's own id is nobody's job.
-        if let Some(known) = self.record(call, grant, call.id, Stage::Received).await? {
-            return Ok(known.into());
-        }
+    async fn bad_ciphertext(&self, call: &Call, problem: String) -> Result<Settled, EngineError> {
         let refusal = refused(RefusedReason::Ciphertext, problem);
         self.refuse(call.key(), &refusal).await?;
         Ok(Outcome::Refused(refusal).into())

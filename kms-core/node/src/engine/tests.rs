@@ -249,8 +249,7 @@ async fn a_refusal_that_a_later_block_may_take_back_ends_nothing() {
     cluster.ask(&[(1, &one), (2, &two), (3, &three)], &cluster.v1()).await;
     // One that lasts ends what was recorded.
     let other = cluster.call(1, Vec::new());
-    let (id, stage, payload) = (other.id, Stage::Received, Vec::new());
-    let recorded = NewRequest { id, job_id: KEY, chain_id: CHAIN, epoch_id: EPOCH, stage, payload };
+    let recorded = NewRequest { id: other.id, chain_id: CHAIN, epoch_id: EPOCH, payload: Vec::new() };
     store.insert_request(recorded).await.unwrap();
     *cluster.world.says.lock() = Some(Verdict::Refused(Refusal::Cancelled));
     settled(&one, other.clone()).await;
@@ -306,10 +305,9 @@ async fn a_newer_refusal_hides_neither_share_nor_answer_of_the_job() {
     for index in [1, 3] {
         let store = cluster.store(index).await;
         let row = store.request(answered).await.unwrap().unwrap();
-        let (id, job_id) = (refused.id, row.job_id);
-        let (stage, payload) = (Stage::Received, row.payload);
-        let newer = NewRequest { id, job_id, chain_id: CHAIN, epoch_id: EPOCH, stage, payload };
+        let newer = NewRequest { id: refused.id, chain_id: CHAIN, epoch_id: EPOCH, payload: row.payload };
         store.insert_request(newer).await.unwrap();
+        assert!(store.open_request(refused, row.job_id).await.unwrap());
         assert!(store.refuse(refused, Vec::new(), "cancelled".into()).await.unwrap());
     }
     let mut nodes = Vec::new();

@@ -53,14 +53,10 @@ pub struct RequestKey {
 pub struct NewRequest {
     /// Content-bound id.
     pub id: B256,
-    /// The job that computes it; requests for the same ciphertexts share one.
-    pub job_id: B256,
     /// Host chain.
     pub chain_id: u64,
     /// Epoch whose shares answer it.
     pub epoch_id: B256,
-    /// [`Stage::Received`], or [`Stage::Opening`] if its share leaves this party next.
-    pub stage: Stage,
     /// Everything that is needed to take it up again after a restart.
     pub payload: Vec<u8>,
 }

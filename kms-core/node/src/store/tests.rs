@@ -3,19 +3,12 @@ use alloy_primitives::B256;
 use super::*;
 
 fn new_request(n: u8) -> NewRequest {
-    NewRequest {
-        id: B256::repeat_byte(n),
-        job_id: B256::repeat_byte(n % 2),
-        chain_id: u64::MAX,
-        epoch_id: B256::repeat_byte(9),
-        stage: Stage::Received,
-        payload: vec![n; 3],
-    }
+    NewRequest { id: B256::repeat_byte(n), chain_id: u64::MAX, epoch_id: B256::repeat_byte(9), payload: vec![n; 3] }
 }
 
-/// The same when its share is about to leave.
-fn opening(n: u8) -> NewRequest {
-    NewRequest { stage: Stage::Opening, ..new_request(n) }
+/// The share of request n is about to leave.
+async fn open(store: &Store, n: u8) -> bool {
+    store.open_request(key(n), B256::repeat_byte(n % 2)).await.unwrap()
 }
 
 /// All that a restart would take up, in pages of two.
@@ -58,7 +51,7 @@ async fn everything_acknowledged_survives_a_restart() {
         for n in 1..=4 {
             assert_eq!(store.insert_request(new_request(n)).await.unwrap(), Inserted::New);
         }
-        assert!(matches!(store.insert_request(opening(1)).await.unwrap(), Inserted::Existing(_)));
+        assert!(open(&store, 1).await);
         assert!(store.answer(key(2), vec![7], Duration::from_micros(5)).await.unwrap());
         assert!(store.refuse(key(3), vec![8], "bad ciphertext".into()).await.unwrap());
         store.put_key(new_key()).await.unwrap();
@@ -105,7 +98,7 @@ async fn stages_never_go_back_and_answers_never_change() {
     assert!(!store.receipt(id, vec![1]).await.unwrap(), "a receipt without an answer");
     assert!(store.answer(id, vec![1], Duration::ZERO).await.unwrap());
     assert!(!store.answer(id, vec![2], Duration::ZERO).await.unwrap());
-    assert!(matches!(store.insert_request(opening(1)).await.unwrap(), Inserted::Existing(_)));
+    assert!(!open(&store, 1).await, "back to the opening");
     assert_eq!(store.request(id).await.unwrap().unwrap().stage, Stage::Answered);
     assert!(!store.refuse(id, vec![3], String::new()).await.unwrap());
     assert_eq!(pending(&store).await, [id]);
@@ -160,14 +153,17 @@ async fn a_job_is_known_by_what_has_left_this_party() {
     assert!(store.refuse(key(1), vec![1], "cancelled".into()).await.unwrap());
     assert_eq!(store.shared_in_job(job).await.unwrap(), None);
     // Refused after the opening: others may still need the share.
-    assert_eq!(store.insert_request(opening(3)).await.unwrap(), Inserted::New);
+    store.insert_request(new_request(3)).await.unwrap();
+    assert!(open(&store, 3).await);
     assert!(store.refuse(key(3), vec![1], "out of range".into()).await.unwrap());
     assert_eq!(store.shared_in_job(job).await.unwrap().unwrap().key(), key(3));
     assert_eq!(store.answered_in_job(job).await.unwrap(), None);
     // A newer row hides no older answer.
     store.insert_request(new_request(5)).await.unwrap();
+    assert!(open(&store, 5).await);
     assert!(store.answer(key(5), vec![1], Duration::ZERO).await.unwrap());
     store.insert_request(new_request(7)).await.unwrap();
+    assert!(open(&store, 7).await);
     assert!(store.refuse(key(7), vec![1], "cancelled".into()).await.unwrap());
     assert_eq!(store.answered_in_job(job).await.unwrap().unwrap().key(), key(5));
 }

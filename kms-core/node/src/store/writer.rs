@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use alloy_primitives::B256;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +24,7 @@ pub(super) struct Command {
 #[derive(Debug)]
 pub(super) enum Op {
     Insert(NewRequest),
+    Open { key: RequestKey, job_id: B256 },
     Answer { key: RequestKey, answer: Vec<u8>, mpc: Duration },
     Receipt { key: RequestKey, receipt: Vec<u8> },
     Refuse { key: RequestKey, refusal: Vec<u8>, detail: String },
@@ -31,10 +33,10 @@ pub(super) enum Op {
 }
 
 impl Op {
-    /// Whether whoever waits for the write relies on it after a power cut. Answers and receipts follow from a request's
-    /// row, and a restart makes the same ones again; the row itself is older and on disk.
+    /// Whether whoever waits for the write relies on it after a power cut. What becomes of a granted request follows from
+    /// its row, and a restart does the same again; the row itself is older and on disk.
     const fn must_last(&self) -> bool {
-        !matches!(self, Self::Answer { .. } | Self::Receipt { .. })
+        !matches!(self, Self::Open { .. } | Self::Answer { .. } | Self::Receipt { .. })
     }
 }
 
@@ -89,6 +91,16 @@ async fn apply(transaction: &mut Transaction<'_, Sqlite>, op: Op) -> Result<u64,
     let now = now_ms();
     let query = match op {
         Op::Insert(request) => return insert(transaction, request, now).await,
+        Op::Open { key, job_id } => sqlx::query(
+            "UPDATE requests SET job_id = ?1, stage = ?2, stage_since = ?3, detail = ?4, shared_at = ?3
+             WHERE id = ?5 AND epoch_id = ?6 AND stage < ?2",
+        )
+        .bind(job_id.to_vec())
+        .bind(Stage::Opening as i64)
+        .bind(now)
+        .bind("shares of the other parties")
+        .bind(key.id.to_vec())
+        .bind(key.epoch_id.to_vec()),
         Op::Answer { key, answer, mpc } => sqlx::query(
             "UPDATE requests SET stage = ?1, stage_since = ?2, detail = NULL, answer = ?3, answered_at = ?2,
              mpc_micros = ?4 WHERE id = ?5 AND epoch_id = ?6 AND stage < ?1",
@@ -115,44 +127,24 @@ async fn apply(transaction: &mut Transaction<'_, Sqlite>, op: Op) -> Result<u64,
     Ok(query.execute(&mut **transaction).await?.rows_affected())
 }
 
-/// A new row; one that is there already may only go on to the opening.
+/// A new row, unless there is one.
 async fn insert(transaction: &mut Transaction<'_, Sqlite>, r: NewRequest, now: i64) -> Result<u64, StoreError> {
-    let opening = r.stage == Stage::Opening;
-    let detail = opening.then_some("shares of the other parties");
     let done = sqlx::query(
-        "INSERT INTO requests (id, job_id, chain_id, epoch_id, payload, stage, stage_since, detail, received_at, shared_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, epoch_id) DO NOTHING",
+        "INSERT INTO requests (id, job_id, chain_id, epoch_id, payload, stage, stage_since, received_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, epoch_id) DO NOTHING",
     )
     .bind(r.id.to_vec())
-    .bind(r.job_id.to_vec())
+    // Until the ciphertexts are there it has no job; its own id is nobody's.
+    .bind(r.id.to_vec())
     .bind(r.chain_id.cast_signed())
     .bind(r.epoch_id.to_vec())
     .bind(r.payload)
-    .bind(r.stage as i64)
+    .bind(Stage::Received as i64)
     .bind(now)
-    .bind(detail)
     .bind(now)
-    .bind(opening.then_some(now))
     .execute(&mut **transaction)
-    .await?
-    .rows_affected();
-    if opening && done == 0 {
-        // The job with it: it may have been recorded for a ciphertext that could not be opened then.
-        sqlx::query(
-            "UPDATE requests SET job_id = ?, stage = ?, stage_since = ?, detail = ?, shared_at = ?
-             WHERE id = ? AND epoch_id = ? AND stage < 2",
-        )
-        .bind(r.job_id.to_vec())
-        .bind(Stage::Opening as i64)
-        .bind(now)
-        .bind(detail)
-        .bind(now)
-        .bind(r.id.to_vec())
-        .bind(r.epoch_id.to_vec())
-        .execute(&mut **transaction)
-        .await?;
-    }
-    Ok(done)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// What ends a request without an answer stands in the journal too.

@@ -57,22 +57,25 @@ async fn a_job_that_panics_ends_and_can_be_joined_again() {
 async fn a_share_that_took_long_is_permitted_again_before_it_leaves() {
     let cluster = Cluster::new(&values()).await;
     let store = cluster.store(1).await;
-    // While the ciphertexts were fetched the request was cancelled.
     let old = EngineOptions { verdict_age: Duration::ZERO, ..EngineOptions::default() };
     let one = cluster.start_with(1, None, old).await;
-    *cluster.world.says_next.lock() = Some(Verdict::Refused(Refusal::Cancelled));
-    let outcome = settled(&one, cluster.call(1, cluster.v1())).await;
-    let Outcome::Refused(refused) = outcome else { panic!("{outcome:?}") };
-    assert_eq!(refused.reason(), RefusedReason::NotOpen);
-    assert_eq!(store.request(cluster.call(1, cluster.v1()).key()).await.unwrap(), None);
-    assert!(one.engine.inner.jobs.lock().is_empty() && one.engine.inner.shares.lock().is_empty());
-    // Or the chain shows another ciphertext now.
-    *cluster.world.says.lock() = None;
+    // While the ciphertexts were fetched the chain came to show another one.
+    let call = || cluster.call(1, Vec::new());
     let changed = cluster.world.allows(CHAIN, cluster.handles.iter().map(|handle| (*handle, B256::ZERO)));
     *cluster.world.says_next.lock() = Some(changed);
-    let outcome = settled(&one, cluster.call(1, cluster.v1())).await;
+    let outcome = settled(&one, call()).await;
     let Outcome::NotYet(waits) = outcome else { panic!("{outcome:?}") };
     assert_eq!(waits.reason(), NotYetReason::BlockUnknown);
+    assert_eq!(store.request(call().key()).await.unwrap().unwrap().stage, Stage::Received);
+    // Or the request was cancelled.
+    *cluster.world.says.lock() = None;
+    *cluster.world.says_next.lock() = Some(Verdict::Refused(Refusal::Cancelled));
+    let outcome = settled(&one, call()).await;
+    let Outcome::Refused(refused) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(refused.reason(), RefusedReason::NotOpen);
+    let row = store.request(call().key()).await.unwrap().unwrap();
+    assert_eq!((row.stage, store.shared_in_job(row.job_id).await.unwrap()), (Stage::Refused, None));
+    assert!(one.engine.inner.jobs.lock().is_empty() && one.engine.inner.shares.lock().is_empty());
     one.stop().await;
     // A young verdict is not asked for again.
     *cluster.world.says.lock() = None;
