@@ -14,24 +14,14 @@
 //!
 //! Source: ePrint 2023/815 §4; Abspoel et al., TCC 2019, §3.3.
 
-use core::num::NonZeroUsize;
-use std::sync::Arc;
-
-use lru::LruCache;
-use parking_lot::Mutex;
-
+use crate::matrices::{Cache, MAX_BASE_WORDS, dot, expand, gather, index_by_party};
 use crate::{CommitteeError, Gf, Gr, GrVec, PartyId, PartySet, Undecided, Word, bw, shamir};
-
-/// Received sets whose matrices are kept. A committee sees few: all parties, all but a slow or wrong one, …
-const CACHED_SETS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
-/// Most words of t + 1 ring elements: t ≤ 10, D ≤ 5.
-const MAX_BASE_WORDS: usize = 64;
 
 /// Decoder of one committee, with its cached matrices. Share it: calls take `&self` and lock only to look up a matrix.
 pub struct Codec<W: Word, const D: usize> {
     n: usize,
     t: usize,
-    cache: Mutex<LruCache<PartySet, Arc<Matrices<W, D>>>>,
+    matrices: Cache<W, D>,
 }
 
 /// A decided batch of sharings.
@@ -43,15 +33,6 @@ pub struct Decoded<W: Word, const D: usize> {
     pub agreeing: PartySet,
     /// Parties whose share differs from the accepted polynomial in some column. Disjoint from `agreeing`.
     pub culprits: PartySet,
-}
-
-/// What is precomputed for a set of parties: the first t + 1 are the base, the others are checked against it.
-struct Matrices<W, const D: usize> {
-    parties: Vec<PartyId>,
-    /// For each checked party and coefficient a row over the words of the base: what its share must be.
-    check: Vec<W>,
-    /// For each coefficient a row over the words of the base: the secret.
-    open: Vec<W>,
 }
 
 impl<W: Word, const D: usize> core::fmt::Debug for Codec<W, D> {
@@ -67,7 +48,7 @@ impl<W: Word, const D: usize> Codec<W, D> {
     /// n < 3t + 1, or more parties than the ring has points.
     pub fn new(n: usize, t: usize) -> Result<Self, CommitteeError> {
         shamir::check_committee::<D>(n, t)?;
-        Ok(Self { n, t, cache: Mutex::new(LruCache::new(CACHED_SETS)) })
+        Ok(Self { n, t, matrices: Cache::new(t) })
     }
 
     /// Shares that are needed at least: 2t + 1.
@@ -101,7 +82,7 @@ impl<W: Word, const D: usize> Codec<W, D> {
         let mut next = 0;
         let agreeing = loop {
             let set = received.without(erased);
-            let matrices = self.matrices(set);
+            let matrices = self.matrices.get(set);
             next = matrices.open_columns(&by_party, next, &mut values);
             if next == columns {
                 break set;
@@ -145,83 +126,6 @@ impl<W: Word, const D: usize> Codec<W, D> {
             (0..D).any(|c| dot(&rows[c * words.len()..(c + 1) * words.len()], words) != share.coefficient(c)[*column])
         })
     }
-
-    fn matrices(&self, set: PartySet) -> Arc<Matrices<W, D>> {
-        if let Some(found) = self.cache.lock().get(&set) {
-            return Arc::clone(found);
-        }
-        // Computed without the lock: two threads may do it twice, nobody waits.
-        let matrices = Arc::new(Matrices::new(set, self.t));
-        self.cache.lock().put(set, Arc::clone(&matrices));
-        matrices
-    }
-}
-
-type ByParty<'a, W, const D: usize> = [Option<&'a GrVec<W, D>>; crate::MAX_PARTIES];
-
-fn index_by_party<'a, W: Word, const D: usize>(shares: &[(PartyId, &'a GrVec<W, D>)]) -> ByParty<'a, W, D> {
-    let mut by_party = [None; crate::MAX_PARTIES];
-    for (party, share) in shares {
-        by_party[party.slot()] = Some(*share);
-    }
-    by_party
-}
-
-impl<W: Word, const D: usize> Matrices<W, D> {
-    fn new(set: PartySet, t: usize) -> Self {
-        let parties: Vec<PartyId> = set.iter().collect();
-        let (base, checked) = parties.split_at(t + 1);
-        let check = checked.iter().flat_map(|p| expand(&shamir::lagrange(base, Gr::<W, D>::point(*p)))).collect();
-        let open = expand(&shamir::lagrange(base, Gr::<W, D>::ZERO));
-        Self { parties, check, open }
-    }
-
-    fn split<'a>(&self, shares: &ByParty<'a, W, D>) -> (Vec<&'a GrVec<W, D>>, Vec<&'a GrVec<W, D>>) {
-        let width = self.open.len() / D / D;
-        let mut base: Vec<_> = self.parties.iter().filter_map(|p| shares[p.slot()]).collect();
-        let checked = base.split_off(width);
-        (base, checked)
-    }
-
-    /// Opens columns from `start` on, until one has a syndrome other than zero; its index, or the number of columns.
-    fn open_columns(&self, shares: &ByParty<'_, W, D>, start: usize, values: &mut GrVec<W, D>) -> usize {
-        let (base, checked) = self.split(shares);
-        let columns = values.len();
-        let mut buffer = [W::ZERO; MAX_BASE_WORDS];
-        for column in start..columns {
-            let words = gather(&base, column, &mut buffer);
-            let mut syndrome = W::ZERO;
-            for (share, rows) in checked.iter().zip(self.check.chunks_exact(D * words.len())) {
-                for (c, row) in rows.chunks_exact(words.len()).enumerate() {
-                    syndrome = syndrome.or(dot(row, words).minus(share.coefficient(c)[column]));
-                }
-            }
-            if syndrome != W::ZERO {
-                return column;
-            }
-            values.set(
-                column,
-                Gr(core::array::from_fn(|c| dot(&self.open[c * words.len()..(c + 1) * words.len()], words))),
-            );
-        }
-        columns
-    }
-
-    /// Received minus expected share of each checked party.
-    fn syndrome(&self, shares: &ByParty<'_, W, D>, column: usize) -> Vec<Gr<W, D>> {
-        let (base, checked) = self.split(shares);
-        let mut buffer = [W::ZERO; MAX_BASE_WORDS];
-        let words = gather(&base, column, &mut buffer);
-        checked
-            .iter()
-            .zip(self.check.chunks_exact(D * words.len()))
-            .map(|(share, rows)| {
-                Gr(core::array::from_fn(|c| {
-                    share.coefficient(c)[column].minus(dot(&rows[c * words.len()..(c + 1) * words.len()], words))
-                }))
-            })
-            .collect()
-    }
 }
 
 /// Positions of errors by one step of the lifting, as parties; `None` if there are more than `radius`.
@@ -240,32 +144,6 @@ fn locate<W: Word, const D: usize>(
     let points: Vec<Gf<D>> = parties.iter().map(|p| Gf::from_bits(p.index())).collect();
     let wrong = bw::error_positions(&points, &word, t, radius)?;
     Some(wrong.into_iter().map(|i| parties[i]).collect())
-}
-
-/// Rows over words for a row of ring elements: word c of Σ_b λ_b·x_b is Σ_{b,e} M(λ_b)\[c\]\[e\]·x_b,e.
-fn expand<W: Word, const D: usize>(row: &[Gr<W, D>]) -> Vec<W> {
-    let matrices: Vec<_> = row.iter().map(Gr::matrix).collect();
-    (0..D).flat_map(|c| matrices.iter().flat_map(move |m| m[c])).collect()
-}
-
-/// The words of one column of the base, one party after the other.
-#[inline]
-fn gather<'b, W: Word, const D: usize>(
-    base: &[&GrVec<W, D>],
-    column: usize,
-    buffer: &'b mut [W; MAX_BASE_WORDS],
-) -> &'b [W] {
-    for (share, words) in base.iter().zip(buffer.chunks_exact_mut(D)) {
-        for (c, word) in words.iter_mut().enumerate() {
-            *word = share.coefficient(c)[column];
-        }
-    }
-    &buffer[..base.len() * D]
-}
-
-#[inline]
-fn dot<W: Word>(row: &[W], words: &[W]) -> W {
-    row.iter().zip(words).fold(W::ZERO, |sum, (m, x)| sum.plus(m.times(*x)))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! - [`GrVec`]: many ring elements as a structure of arrays, erased on drop;
 //! - [`shamir`]: points, sharing, Lagrange coefficients;
 //! - [`Codec`]: decoding of degree-t sharings with at most t wrong shares, in batches, naming the culprits;
+//! - [`Detector`]: opening of sharings of any degree, without correction;
 //! - [`packing`]: d values of Z_2^k in one ring element.
 //!
 //! Sources: Dahl et al., *Noah's Ark* (ePrint 2023/815), §2 (Galois rings, sharing) and §4 (robust opening);
@@ -17,9 +18,11 @@
 
 mod bw;
 mod codec;
+mod detector;
 mod error;
 mod gf;
 mod gr;
+mod matrices;
 pub mod packing;
 mod party;
 pub mod shamir;
@@ -27,6 +30,7 @@ mod vec;
 mod word;
 
 pub use codec::{Codec, Decoded};
+pub use detector::Detector;
 pub use error::{CommitteeError, Undecided};
 pub use gf::Gf;
 pub use gr::Gr;

@@ -43,6 +43,8 @@ enum Purpose {
     Zero64 = 5,
     Zero128 = 6,
     Mask = 7,
+    Triple64 = 8,
+    Triple128 = 9,
 }
 
 impl Purpose {
@@ -167,6 +169,13 @@ impl<const D: usize> Prss<D> {
     #[must_use]
     pub fn uniform_z<W: Word>(&self, session: &SessionId, first: u64, count: usize) -> GrVec<W, D> {
         let purpose = Purpose::by_word::<W>(Purpose::UniformZ64, Purpose::UniformZ128);
+        self.sum(purpose, session, first, count, W::BYTES, |weight, bytes| weight.scale(W::read_le(bytes)))
+    }
+
+    /// Like [`Self::uniform_z`] out of streams of their own: what products of secrets are masked with.
+    #[must_use]
+    pub fn triple<W: Word>(&self, session: &SessionId, first: u64, count: usize) -> GrVec<W, D> {
+        let purpose = Purpose::by_word::<W>(Purpose::Triple64, Purpose::Triple128);
         self.sum(purpose, session, first, count, W::BYTES, |weight, bytes| weight.scale(W::read_le(bytes)))
     }
 

@@ -90,11 +90,12 @@ fn sessions_and_purposes_have_streams_of_their_own() {
         masks(p, &session(2), 0, 1)[0],
         p.uniform(&session(1), 0, 1).get(0),
         p.uniform_z(&session(1), 0, 1).get(0),
+        p.triple(&session(1), 0, 1).get(0),
         p.zero(&session(1), 0, 1).get(0),
     ];
     seen.sort_unstable_by_key(|g| g.0);
     seen.dedup();
-    assert_eq!(seen.len(), 6);
+    assert_eq!(seen.len(), 7);
 }
 
 #[test]
