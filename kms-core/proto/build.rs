@@ -6,6 +6,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .bytes(".kms.v1.peer.Share.payload")
         .bytes(".kms.v1.peer.Message.payload")
+        .bytes(".kms.v1.peer.KeygenQuestion.question")
+        .bytes(".kms.v1.peer.KeygenAnswer.answer")
         .compile_fds(files)?;
     Ok(())
 }

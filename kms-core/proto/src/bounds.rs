@@ -47,6 +47,15 @@ pub const PRSS_KEY: usize = 20;
 /// Sessions that one `Open` or `Resend` frame lists.
 pub const MAX_SESSIONS: usize = 1024;
 
+/// Largest question of a key generation.
+pub const MAX_KEYGEN_QUESTION: usize = 1 << 20;
+/// Largest answer of a key generation.
+pub const MAX_KEYGEN_ANSWER: usize = 16 << 20;
+/// Types of public parts of a key.
+pub const MAX_KEY_PARTS: usize = 16;
+/// Bytes of one piece of a file.
+pub const MAX_PIECE: usize = 128 * 1024;
+
 /// A message breaks a bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BoundsError {
@@ -246,6 +255,74 @@ pub fn check_health(response: &node::HealthResponse) -> Result<(), BoundsError> 
     ids("usable_keys", &response.usable_keys, MAX_KEYS)
 }
 
+/// Checks a `KeyGen` call.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_key_gen(request: &node::KeyGenRequest) -> Result<(), BoundsError> {
+    exact("run_id", &request.run_id, ID)?;
+    at_most("params", request.params as usize, usize::from(u8::MAX))?;
+    exact("crs_digest", &request.crs_digest, ID)
+}
+
+/// Checks what a party says about the generation of a key.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_key_gen_response(response: &node::KeyGenResponse) -> Result<(), BoundsError> {
+    let optional = |field, bytes: &[u8]| if bytes.is_empty() { Ok(()) } else { exact(field, bytes, ID) };
+    for (field, bytes) in [
+        ("run_id", &response.run_id),
+        ("late", &response.late),
+        ("wrong", &response.wrong),
+        ("crs_digest", &response.crs_digest),
+        ("key_id", &response.key_id),
+        ("epoch_id", &response.epoch_id),
+    ] {
+        optional(field, bytes)?;
+    }
+    at_most("phase", response.phase.len(), MAX_TEXT)?;
+    at_most("problem", response.problem.len(), MAX_TEXT)?;
+    at_most("params", response.params as usize, usize::from(u8::MAX))?;
+    at_most("signatures", response.signatures.len(), MAX_CHAINS)?;
+    for signature in &response.signatures {
+        at_most("signatures.digests", signature.digests.len(), MAX_KEY_PARTS)?;
+        for part in &signature.digests {
+            at_most("signatures.digests.key_type", part.key_type as usize, usize::from(u8::MAX))?;
+            exact("signatures.digests.digest", &part.digest, ID)?;
+        }
+        at_most("signatures.extra_data", signature.extra_data.len(), MAX_EXTRA_DATA)?;
+        exact("signatures.signature", &signature.signature, SIGNATURE)?;
+    }
+    Ok(())
+}
+
+/// Checks a call for a file of a key.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_get_key_file(request: &node::GetKeyFileRequest) -> Result<(), BoundsError> {
+    exact("key_id", &request.key_id, ID)?;
+    at_most("file", request.file.len(), MAX_TEXT)
+}
+
+/// Checks a question of a key generation.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_keygen_question(question: &peer::KeygenQuestion) -> Result<(), BoundsError> {
+    exact("run", &question.run, ID)?;
+    at_most("question", question.question.len(), MAX_KEYGEN_QUESTION)
+}
+
+/// Checks an answer of a key generation.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_keygen_answer(answer: &peer::KeygenAnswer) -> Result<(), BoundsError> {
+    at_most("answer", answer.answer.len(), MAX_KEYGEN_ANSWER)
+}
+
 /// Checks a frame of a peer.
 ///
 /// # Errors
@@ -386,6 +463,55 @@ mod tests {
         assert!(keys(MAX_PRSS_SETS * ID, MAX_PRSS_SETS * PRSS_KEY).is_ok());
         assert!(keys(MAX_PRSS_SETS * ID + 1, 0).is_err());
         assert!(keys(0, MAX_PRSS_SETS * PRSS_KEY + 1).is_err());
+    }
+
+    #[test]
+    fn each_bound_of_a_key_generation_is_held() {
+        use node::{KeyGenRequest, KeyGenResponse, KeyPartDigest, KeySignature};
+        let call = KeyGenRequest { run_id: vec![1; ID], params: 1, with_compression: true, crs_digest: vec![2; ID] };
+        assert_eq!(check_key_gen(&call), Ok(()));
+        let bad: [fn(&mut KeyGenRequest); 3] = [|c| c.run_id.clear(), |c| c.params = 256, |c| c.crs_digest.push(0)];
+        for spoil in bad {
+            let mut call = call.clone();
+            spoil(&mut call);
+            assert!(check_key_gen(&call).is_err());
+        }
+        assert_eq!(check_key_gen_response(&KeyGenResponse::default()), Ok(()));
+        let part = KeyPartDigest { key_type: 1, digest: vec![3; ID] };
+        let signature =
+            KeySignature { chain_id: 1, digests: vec![part], extra_data: vec![0; 65], signature: vec![0; SIGNATURE] };
+        let done = KeyGenResponse {
+            run_id: vec![1; ID],
+            late: vec![0; ID],
+            wrong: vec![0; ID],
+            key_id: vec![4; ID],
+            signatures: vec![signature],
+            ..Default::default()
+        };
+        assert_eq!(check_key_gen_response(&done), Ok(()));
+        let bad: [fn(&mut KeyGenResponse); 8] = [
+            |r| r.run_id.truncate(31),
+            |r| r.late.push(0),
+            |r| r.phase = "x".repeat(MAX_TEXT + 1),
+            |r| r.problem = "x".repeat(MAX_TEXT + 1),
+            |r| r.signatures = vec![KeySignature::default()],
+            |r| r.signatures[0].digests = vec![KeyPartDigest { key_type: 1, digest: vec![3; ID] }; MAX_KEY_PARTS + 1],
+            |r| r.signatures[0].digests[0].key_type = 256,
+            |r| r.signatures[0].extra_data = vec![0; MAX_EXTRA_DATA + 1],
+        ];
+        for (i, spoil) in bad.iter().enumerate() {
+            let mut done = done.clone();
+            spoil(&mut done);
+            assert!(check_key_gen_response(&done).is_err(), "{i}");
+        }
+        let question = |run, question| peer::KeygenQuestion { run: vec![0; run], question: vec![0; question].into() };
+        assert!(check_keygen_question(&question(ID, MAX_KEYGEN_QUESTION)).is_ok());
+        assert!(check_keygen_question(&question(ID - 1, 1)).is_err());
+        assert!(check_keygen_question(&question(ID, MAX_KEYGEN_QUESTION + 1)).is_err());
+        let file = |key, file: &str| node::GetKeyFileRequest { key_id: vec![0; key], file: file.into() };
+        assert!(check_get_key_file(&file(ID, "crs.bin")).is_ok());
+        assert!(check_get_key_file(&file(0, "crs.bin")).is_err());
+        assert!(check_get_key_file(&file(ID, &"x".repeat(MAX_TEXT + 1))).is_err());
     }
 
     #[test]
