@@ -46,4 +46,4 @@ pub use error::{DecryptError, Refusal, SetupError};
 pub use kms_algebra::{PartyId, PartySet};
 pub use network::{Closed, Network};
 pub use opening::{Evidence, Fault, Outcome};
-pub use session::{JobId, Part, SessionId};
+pub use session::{JobId, KeygenRun, Part, SessionId};

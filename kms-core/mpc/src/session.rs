@@ -8,6 +8,7 @@ use sha3::{Digest, Sha3_256, Shake256};
 /// What kind of session; the byte is hashed.
 const KIND_DECRYPTION: u8 = 1;
 const KIND_PRSS_SETUP: u8 = 2;
+const KIND_KEYGEN: u8 = 3;
 
 /// Identity of everything secret that is done to one ciphertext object in one epoch. Selects the masks: the mask of
 /// block j is a function of (session, j), so the same mask can never meet two ciphertexts.
@@ -54,6 +55,24 @@ impl SessionId {
         Self(id)
     }
 
+    /// SHAKE256("KMS-SESSION-1" ‖ u8 kind = 3 ‖ context id ‖ run id ‖ hash of the parameters ‖ hash of the manifest ‖ seed of
+    /// the masks ‖ u32 phase ‖ u32 chunk ‖ u32 attempt), 32 bytes: one attempt at one chunk of one key generation.
+    #[must_use]
+    pub fn keygen(run: &KeygenRun, seed: &[u8; 32], phase: u32, chunk: u32, attempt: u32) -> Self {
+        let mut hash = Shake256::default();
+        hash.update(b"KMS-SESSION-1");
+        hash.update(&[KIND_KEYGEN]);
+        for field in [&run.context_id, &run.run_id, &run.params_hash, &run.manifest_hash, seed] {
+            hash.update(field);
+        }
+        for field in [phase, chunk, attempt] {
+            hash.update(&field.to_be_bytes());
+        }
+        let mut id = [0; 32];
+        hash.finalize_xof().read(&mut id);
+        Self(id)
+    }
+
     /// An identity that was derived elsewhere.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
@@ -65,6 +84,19 @@ impl SessionId {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+}
+
+/// What tells a key generation from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeygenRun {
+    /// Identity of the context.
+    pub context_id: [u8; 32],
+    /// Identity of the run. Never used again, not even after an abort.
+    pub run_id: [u8; 32],
+    /// Hash of the parameters that the specification comes from.
+    pub params_hash: [u8; 32],
+    /// Hash of the manifest of the context: who the parties are.
+    pub manifest_hash: [u8; 32],
 }
 
 /// Blocks of one ciphertext object that a job opens.
@@ -183,6 +215,26 @@ mod tests {
                 assert!(a != b && JobId::of_session(a) != JobId::of_session(b));
             }
         }
+    }
+
+    #[test]
+    fn chunks_and_attempts_of_a_key_generation_are_sessions_of_their_own() {
+        let run = KeygenRun { context_id: [1; 32], run_id: [2; 32], params_hash: [3; 32], manifest_hash: [4; 32] };
+        let other = [
+            KeygenRun { context_id: [9; 32], ..run },
+            KeygenRun { run_id: [9; 32], ..run },
+            KeygenRun { params_hash: [9; 32], ..run },
+            KeygenRun { manifest_hash: [9; 32], ..run },
+        ];
+        let mut seen: Vec<_> = other.iter().map(|run| SessionId::keygen(run, &[5; 32], 0, 0, 0)).collect();
+        seen.push(SessionId::keygen(&run, &[9; 32], 0, 0, 0));
+        for (phase, chunk, attempt) in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (256, 0, 0), (0, 256, 0)] {
+            seen.push(SessionId::keygen(&run, &[5; 32], phase, chunk, attempt));
+        }
+        let count = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), count);
     }
 
     #[test]
