@@ -11,7 +11,8 @@
 //! - [`InputMetadata`]: what the proof of an encrypted input is bound to;
 //! - [`params`]: the parameter sets and their dimensions;
 //! - [`prss_keys`]: the pseudorandom keys of one party in one epoch, and what its committee knows of all of them;
-//! - [`share`]: the file by which one party receives its shares.
+//! - [`share`]: the file by which one party receives its shares;
+//! - [`user`]: a party's shares of a user decryption, sealed for the user.
 
 pub mod blocks;
 pub mod fhe_type;
@@ -22,6 +23,7 @@ pub mod plaintext;
 pub mod prss_keys;
 pub mod rounding;
 pub mod share;
+pub mod user;
 
 pub use blocks::{BlocksError, LweBlocks, SecretKeyKind};
 pub use fhe_type::FheType;
