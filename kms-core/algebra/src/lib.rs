@@ -8,6 +8,7 @@
 //! - [`shamir`]: points, sharing, Lagrange coefficients;
 //! - [`Codec`]: decoding of degree-t sharings with at most t wrong shares, in batches, naming the culprits;
 //! - [`Detector`]: opening of sharings of any degree, without correction;
+//! - [`negacyclic`]: products of public polynomials with shares of polynomials;
 //! - [`packing`]: d values of Z_2^k in one ring element.
 //!
 //! Sources: Dahl et al., *Noah's Ark* (ePrint 2023/815), §2 (Galois rings, sharing) and §4 (robust opening);
@@ -23,6 +24,7 @@ mod error;
 mod gf;
 mod gr;
 mod matrices;
+pub mod negacyclic;
 pub mod packing;
 mod party;
 pub mod shamir;
