@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
+import {IUserDecryption} from "./IUserDecryption.sol";
+
 /// @title Who may use and decrypt a handle (ACL)
-/// @notice Rights only grow. The executor grants the first right on a handle; everyone else passes on a right it holds.
+/// @notice Rights on handles only grow. The executor grants the first right on a handle; everyone else passes on a right it holds.
 /// @dev Names are the ecosystem's, so `@fhevm/solidity` calls this contract unchanged.
-interface IAccessControl {
+interface IAccessControl is IUserDecryption {
     /// @notice `account` received a lasting right on `handle` from `caller`.
     event Allowed(address indexed caller, address indexed account, bytes32 handle);
     /// @notice `caller` made `handles` publicly decryptable, for ever.
@@ -16,8 +18,6 @@ interface IAccessControl {
     error ZeroExecutor();
     /// @notice An empty list was given.
     error EmptyHandles();
-    /// @notice Delegated user decryption is not part of this deployment.
-    error UnsupportedOperation(bytes4 selector);
 
     /// @notice Gives `account` a lasting right on `handle`.
     function allow(bytes32 handle, address account) external;

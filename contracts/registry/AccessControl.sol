@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
+import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
 import {TransientSlot} from "@openzeppelin/contracts/utils/TransientSlot.sol";
 import {IAccessControl} from "../interfaces/IAccessControl.sol";
+import {IUserDecryption} from "../interfaces/IUserDecryption.sol";
+import {UserDecryption} from "./UserDecryption.sol";
 
 /// @title Who may use and decrypt a handle (ACL)
-/// @dev No owner, no deny list, nothing revocable. Every right is also an event, so a right can be explained from the chain alone.
-contract AccessControl is IAccessControl {
+/// @dev No owner, no deny list. Rights on handles are never revoked; delegations of reading are. Every right is also an event, so a
+/// right can be explained from the chain alone. `multicall` takes several calls of one sender, as the ecosystem's library makes them.
+contract AccessControl is IAccessControl, UserDecryption, Multicall {
     using TransientSlot for *;
 
     /// @dev Transient: number of cleanings so far. It is part of every transient right's place, so that one write forgets them all.
@@ -93,14 +97,15 @@ contract AccessControl is IAccessControl {
         return fheExecutor;
     }
 
-    /// @notice Delegated user decryption (ecosystem call) is not supported.
-    function delegateForUserDecryption(address, address, uint64) external pure {
-        revert UnsupportedOperation(msg.sig);
-    }
-
-    /// @notice Delegated user decryption (ecosystem call) is not supported.
-    function revokeDelegationForUserDecryption(address, address) external pure {
-        revert UnsupportedOperation(msg.sig);
+    /// @inheritdoc IUserDecryption
+    function isHandleDelegatedForUserDecryption(
+        address delegator,
+        address delegate,
+        address contractAddress,
+        bytes32 handle
+    ) external view returns (bool) {
+        return block.timestamp < userDecryptionDelegatedUntil(delegator, delegate, contractAddress)
+            && _allowed[handle][delegator] && _allowed[handle][contractAddress];
     }
 
     /// @dev The caller must hold a right on the handle.

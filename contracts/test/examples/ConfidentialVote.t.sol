@@ -5,48 +5,17 @@ import {ConfidentialVote} from "../../examples/ConfidentialVote.sol";
 import {IDecryptionGateway} from "../../interfaces/IDecryptionGateway.sol";
 import {IFheExecutor} from "../../interfaces/IFheExecutor.sol";
 import {Signatures} from "../../libraries/Signatures.sol";
-import {Handles} from "../../libraries/Handles.sol";
-import {KmsTest} from "../support/KmsTest.sol";
-import {Vm} from "forge-std/Vm.sol";
+import {PlainCoprocessor} from "../support/PlainCoprocessor.sol";
 
 /// @dev The example vote, with the coprocessor and the parties played by the test.
-contract ConfidentialVoteTest is KmsTest {
+contract ConfidentialVoteTest is PlainCoprocessor {
     ConfidentialVote private vote;
-    /// @dev What the coprocessor would hold: plain values by handle.
-    mapping(bytes32 handle => uint256) private plain;
 
     function setUp() public override {
         super.setUp();
-        vm.recordLogs();
         vote = new ConfidentialVote(executor, gateway);
-        _compute(0);
+        _follow(0);
         vm.deal(address(this), 10 ether);
-    }
-
-    /// @dev Follows the executor's events as the coprocessor does; an input decrypts to `input`.
-    function _compute(uint256 input) private {
-        Vm.Log[] memory logs = vm.getRecordedLogs();
-        for (uint256 i = 0; i < logs.length; ++i) {
-            if (logs[i].emitter != address(executor)) continue;
-            bytes32 topic = logs[i].topics[0];
-            bytes memory data = logs[i].data;
-            if (topic == IFheExecutor.TrivialEncrypt.selector) {
-                (uint256 pt,, bytes32 result) = abi.decode(data, (uint256, uint8, bytes32));
-                plain[result] = pt;
-            } else if (topic == IFheExecutor.Cast.selector) {
-                (bytes32 ct,, bytes32 result) = abi.decode(data, (bytes32, uint8, bytes32));
-                plain[result] = plain[ct];
-            } else if (topic == IFheExecutor.FheAdd.selector) {
-                (bytes32 lhs, bytes32 rhs,, bytes32 result) = abi.decode(data, (bytes32, bytes32, bytes1, bytes32));
-                plain[result] = plain[lhs] + plain[rhs];
-            } else if (topic == IFheExecutor.VerifyInput.selector) {
-                (,,,, bytes32 result) = abi.decode(data, (bytes32, address, bytes, uint8, bytes32));
-                // A boolean ciphertext holds a boolean, whatever its maker meant by it.
-                plain[result] = Handles.typeOf(result) == Handles.BOOL && input > 1 ? 1 : input;
-            } else {
-                fail();
-            }
-        }
     }
 
     function _cast(uint256 voter, uint256 value) private {
@@ -55,7 +24,7 @@ contract ConfidentialVoteTest is KmsTest {
         bytes memory proof = _inputProof(ballot, user, address(vote), 2);
         vm.prank(user);
         vote.vote(ballot[0], proof);
-        _compute(value);
+        _follow(value);
     }
 
     function _close() private returns (IDecryptionGateway.Request memory request) {

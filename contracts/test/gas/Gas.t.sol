@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
+import {ConfidentialToken} from "../../examples/ConfidentialToken.sol";
 import {IDecryptionGateway} from "../../interfaces/IDecryptionGateway.sol";
+import {IGuardLens} from "../../interfaces/IGuardLens.sol";
 import {KmsTest} from "../support/KmsTest.sol";
 import {Requester} from "../support/Requesters.sol";
 
@@ -22,6 +24,10 @@ contract GasTest is KmsTest {
         _record("gas.verify.7of13", _verify(13, 4, 7), 36_000);
         _record("gas.verify.9of13", _verify(13, 4, 9), 43_000);
         _record("gas.fulfill.uint64", _fulfill(), 50_000);
+        _record("gas.delegate", _delegate(), 40_000);
+        _record("gas.token.transfer", _transfer(), 400_000);
+        _record("gas.lens.pairs.1", _look(1), 60_000);
+        _record("gas.lens.pairs.1024", _look(1024), 25_000_000);
         vm.writeFile(OUT, _json);
     }
 
@@ -46,9 +52,7 @@ contract GasTest is KmsTest {
         _deploy(4, 1, 3);
         Requester dapp = new Requester(gateway);
         bytes32 handle = _handle("x", 5);
-        // Written where the ACL keeps it: a grant needs the executor's transient right in the same transaction.
-        bytes32 inner = keccak256(abi.encode(handle, uint256(0)));
-        vm.store(address(acl), keccak256(abi.encode(address(dapp), inner)), bytes32(uint256(1)));
+        _write(handle, address(dapp));
         uint64 deadline = uint64(block.timestamp + 1 hours);
         dapp.ask(_one(handle), bytes4(0), 0, deadline);
         IDecryptionGateway.Request memory request = IDecryptionGateway.Request({
@@ -63,6 +67,39 @@ contract GasTest is KmsTest {
         });
         bytes memory proof = _proofFor(request, abi.encode(42));
         return _execution(address(gateway), abi.encodeCall(gateway.fulfill, (request, abi.encode(42), proof)));
+    }
+
+    /// @dev The first delegation of an account.
+    function _delegate() private returns (uint256) {
+        _deploy(4, 1, 3);
+        return _execution(
+            address(acl),
+            abi.encodeCall(acl.delegateForUserDecryption, (address(1), address(2), uint64(block.timestamp + 1 days)))
+        );
+    }
+
+    /// @dev Between two holders.
+    function _transfer() private returns (uint256) {
+        _deploy(4, 1, 3);
+        ConfidentialToken token = new ConfidentialToken(executor);
+        token.mint(address(this), 10);
+        token.mint(address(1), 10);
+        bytes32[] memory amount = _one(_inputHandle("amount", 0, 5));
+        bytes memory proof = _inputProof(amount, address(this), address(token), 2);
+        return _execution(address(token), abi.encodeCall(token.confidentialTransfer, (address(1), amount[0], proof)));
+    }
+
+    /// @dev What a party reads about a delegated permit whose contracts are all different.
+    function _look(uint256 count) private returns (uint256) {
+        _deploy(4, 1, 3);
+        IGuardLens.UserDecryptionQuery memory query;
+        (query.user, query.signer) = (address(1), address(2));
+        query.pairs = new IGuardLens.HandleContractPair[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            query.pairs[i] =
+                IGuardLens.HandleContractPair(_handle(vm.toString(i), 0), address(uint160(uint256(1000 + i))));
+        }
+        return _execution(address(lens), abi.encodeCall(lens.viewUserDecryption, (query)));
     }
 
     /// @dev Gas of a transaction less what it pays for being one and for its calldata.

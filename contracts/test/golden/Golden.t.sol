@@ -233,7 +233,7 @@ contract GoldenTest is Test {
         }
     }
 
-    /// @dev Statements that no contract checks.
+    /// @dev Statements that no contract checks: see OffChain.t.sol.
     function _offChain(bytes32 statement) private pure returns (bool) {
         return statement == keccak256("UserDecryptResponseVerification")
             || statement == keccak256("UserDecryptRequestVerification")

@@ -108,9 +108,5 @@ contract AccessControlTest is KmsTest {
     function test_ecosystem_calls() public {
         assertFalse(acl.isAccountDenied(ALICE));
         assertEq(acl.getFHEVMExecutorAddress(), address(executor));
-        vm.expectPartialRevert(IAccessControl.UnsupportedOperation.selector);
-        acl.delegateForUserDecryption(ALICE, BOB, 1);
-        vm.expectPartialRevert(IAccessControl.UnsupportedOperation.selector);
-        acl.revokeDelegationForUserDecryption(ALICE, BOB);
     }
 }
