@@ -1,0 +1,29 @@
+/**
+ * Time from 13 responses of a uint256, 4 of them signed but wrong, to the value, signatures checked, in this process. The
+ * first run of a fresh process is printed apart: a page often does it once.
+ */
+
+import { UserDecryption } from "../src/index.js";
+import { floodBound } from "../src/rounding.js";
+import { Scene, domain, random } from "../test/support.js";
+
+const value = 0x123456789abcdef0fedcba9876543210aabbccddeeff00112233445566778899n;
+const next = random(5);
+const scene = new Scene(13, 4, [{ type: 8, value }], floodBound(13, 4));
+const responses = Array.from({ length: 13 }, (_, i) =>
+  scene.response(i + 1, i % 3 === 0 && i < 12 ? { words: scene.wrongWords(i + 1, next) } : {}),
+);
+
+function run(): number {
+  const start = performance.now();
+  const decryption = new UserDecryption({ parties: scene.parties, domain, request: scene.request, keys: scene.keys });
+  for (const response of responses) decryption.add(response);
+  const { values, progress } = decryption.reconstruct();
+  const time = performance.now() - start;
+  if (values[0]!.value !== value || progress.wrong.map((w) => w.party).join() !== "1,4,7,10") throw new Error("wrong result");
+  return time;
+}
+
+const first = run();
+const times = Array.from({ length: 30 }, run).sort((a, b) => a - b);
+console.log(`client.reconstruct.uint256.n13.js p50 ${times[15]!.toFixed(1)} ms, first ${first.toFixed(1)} ms, max ${times[29]!.toFixed(1)} ms`);
