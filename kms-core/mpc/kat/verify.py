@@ -279,7 +279,7 @@ def check_prss_setup():
     """The keys are a function of what all dealers have shared, whatever the messages were: no message is looked at."""
     v = json.loads((HERE / "prss_setup.json").read_text())
     n, t, d = v["n"], v["t"], v["degree"]
-    ring, outputs = Ring(64, d), n - t
+    ring, outputs = Ring(64, d), n - 2 * t
     ids = bytes.fromhex(v["context_id"] + v["epoch_id"])
     session = hashlib.shake_256(b"KMS-SESSION-1" + bytes([2]) + ids + v["attempt"].to_bytes(4, "big")).digest(32)
     sets = [a for a in range(1 << n) if a.bit_count() == n - t]

@@ -9,12 +9,12 @@
 //! agreed on: by the chain, or by the operators.
 //!
 //! # Protocol
-//! Let m = ⌈C(n, t) / (n − t)⌉ (80 at (13, 4)).
+//! Let m = ⌈C(n, t) / (n − 2t)⌉ (143 at (13, 4)).
 //! 1. Every party shares m uniformly random elements of GR(2^64, d) verifiably ([`vss::share`]), all in parallel. At least
 //!    n − t dealers are qualified.
-//! 2. *Extraction*: with s_(D,l) value l of dealer D, x_(l,r) = Σ_D α_D^r·s_(D,l) for r = 0 … n − t − 1, the sum over
+//! 2. *Extraction*: with s_(D,l) value l of dealer D, x_(l,r) = Σ_D α_D^r·s_(D,l) for r = 0 … n − 2t − 1, the sum over
 //!    the qualified dealers, computed on shares. Local.
-//! 3. *Private opening* (1 round): the q-th set A, by ascending bitmap, has x_A = x_(l,r), q = l·(n − t) + r. Every party
+//! 3. *Private opening* (1 round): the q-th set A, by ascending bitmap, has x_A = x_(l,r), q = l·(n − 2t) + r. Every party
 //!    sends its share of x_A to the members of A and to nobody else. They decode, correcting up to t wrong shares.
 //! 4. r_A = SHAKE256("KMS-PRSS-KEY-1" ‖ session ‖ u32 A ‖ x_A), 16 bytes.
 //! 5. *Ready* (1 broadcast): every party says whether it has all its keys, with the hash of all broadcasts. With fewer than
@@ -26,9 +26,10 @@
 //!
 //! # Proof
 //! *Agreement*: shares of qualified dealers that honest parties hold lie on polynomials of degree t, so do their sums, and
-//! n − t ≥ 2t + 1 right shares arrive: members decode the same x_A. *Secrecy*: the qualified dealers include n − t honest
-//! ones, for at most t parties are wrong or late. Their columns of the matrix (α_D^r) are a square Vandermonde matrix
-//! whose points differ by units, so invertible: whatever the others have shared, (x_(l,0), …, x_(l,n−t−1)) is uniform, and
+//! n − t ≥ 2t + 1 right shares arrive: members decode the same x_A. *Secrecy*: of the at least n − t qualified dealers at
+//! most t are wrong, so n − 2t of them are honest: not n − t, for others may be late, and whoever is wrong may help that on.
+//! The columns of n − 2t honest ones in the matrix (α_D^r) are a square Vandermonde matrix whose points differ by units,
+//! so invertible: whatever the others have shared, (x_(l,0), …, x_(l,n−2t−1)) is uniform, and
 //! the key of a set without a wrong member is uniform given all other keys. Nobody outside A gets a share of x_A. With t
 //! wrong parties exactly one set has no wrong member; its key is what hides all that PRSS makes. A set with a wrong member
 //! is as good as public; that is how PRSS is meant.
@@ -42,7 +43,7 @@
 //!
 //! # Rounds, bytes, time
 //! 2·(t + 3) + 2 rounds without misbehaviour, t + 3 more with unhappy parties, at most [`rounds`]; each is one delay when
-//! all are on time. At (13, 4) every party sends each other one about 13 KB of rows, 3 KB of table, 16 KB of shares, and
+//! all are on time. At (13, 4) every party sends each other one about 23 KB of rows, 3 KB of table, 16 KB of shares, and
 //! 8 KB for the broadcasts. [`max_message_bytes`] bounds every message of every committee by less than 256 KiB.
 //!
 //! # Failure modes
@@ -150,10 +151,15 @@ pub struct SetupRunError {
     pub report: Report,
 }
 
-/// Values that each party deals: ⌈C(n, t) / (n − t)⌉.
+/// Elements that are extracted from one value of every dealer: as many as honest dealers are sure to be qualified.
+const fn outputs(committee: &Committee) -> usize {
+    committee.n() - 2 * committee.t()
+}
+
+/// Values that each party deals: ⌈C(n, t) / (n − 2t)⌉.
 #[must_use]
 pub fn values_per_dealer(committee: &Committee) -> usize {
-    committee.prss_sets().count().div_ceil(committee.n() - committee.t())
+    committee.prss_sets().count().div_ceil(outputs(committee))
 }
 
 /// Rounds at most.
@@ -324,7 +330,7 @@ fn shares_for_all<const D: usize>(
 
 /// Σ_D α_D^r·[s_D,l] for all l and r, in the order of the sets.
 fn extract<const D: usize>(committee: &Committee, shared: &Shared<u64, D>) -> Option<GrVec<u64, D>> {
-    let (sets, outputs) = (committee.prss_sets().count(), committee.n() - committee.t());
+    let (sets, outputs) = (committee.prss_sets().count(), outputs(committee));
     let mut all = GrVec::zeros(sets);
     for dealer in shared.qualified.iter() {
         let (point, shares) = (Gr::point(dealer), shared.shares[dealer.slot()].as_ref()?);

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use kms_algebra::{Codec, GrVec, PartyId, PartySet};
+use kms_algebra::{Codec, Gf, GrVec, PartyId, PartySet};
 
 use super::malicious::{SetupLie, Which, first_channel};
 use super::*;
@@ -66,6 +66,44 @@ fn check(n: usize, t: usize, wrong: PartySet, results: Results) -> Vec<(PartyId,
     let distinct: BTreeSet<_> = keys.values().collect();
     assert_eq!((keys.len(), distinct.len()), (committee.prss_sets().count(), keys.len()));
     honest
+}
+
+/// Rank of a matrix over the residue field, by elimination.
+fn rank(mut rows: Vec<Vec<Gf<4>>>) -> usize {
+    let mut rank = 0;
+    for column in 0..rows[0].len() {
+        let Some(pivot) = (rank..rows.len()).find(|row| rows[*row][column] != Gf::ZERO) else { continue };
+        rows.swap(rank, pivot);
+        let (head, tail) = rows.split_at_mut(rank + 1);
+        let first = &head[rank];
+        for row in tail {
+            let factor = row[column] * first[column].inverse();
+            for (x, y) in row.iter_mut().zip(first) {
+                *x = *x + factor * *y;
+            }
+        }
+        rank += 1;
+    }
+    rank
+}
+
+#[test]
+fn the_key_of_the_honest_is_hidden_from_t_parties_whoever_is_late() {
+    for (n, t) in COMMITTEES {
+        let committee = Committee::new(n, t).unwrap();
+        let outputs = outputs(&committee);
+        for qualified in PartySet::subsets(n, n - t) {
+            for wrong in PartySet::subsets(n, t).filter(|wrong| wrong.without(qualified).is_empty()) {
+                let honest: Vec<_> = qualified.without(wrong).iter().map(Gr::<u64, 4>::point).collect();
+                let powers = |r: usize| -> Vec<Gf<4>> {
+                    let power = |x: &Gr<u64, 4>| (0..r).fold(Gr::ONE, |product, _| product * *x).residue_at(0);
+                    honest.iter().map(power).collect()
+                };
+                // All outputs of a group but one may be known: the last must not follow from them.
+                assert_eq!(rank((0..outputs).map(powers).collect()), outputs, "{n}/{t}, wrong {wrong:?}");
+            }
+        }
+    }
 }
 
 /// The PRSS of honest parties reconstructs.
