@@ -40,7 +40,7 @@ pub struct DealArgs {
     /// Folder that keeps the (locally made, insecure) CRS between runs.
     #[arg(long)]
     pub crs_cache: Option<PathBuf>,
-    /// Make the squashed-compression key too: for compressed lists; half a minute and 134 MB with production parameters.
+    /// Make the keys to compress and decompress with too: half a minute and 180 MB with production parameters.
     #[arg(long)]
     pub with_compression: bool,
 }
@@ -234,7 +234,7 @@ mod tests {
         let key_id = report.key_id.0;
         assert!(files.iter().all(|f| (f.key_id, f.epoch_id, f.context_id) == (key_id, report.epoch_id.0, [9; 32])));
 
-        let eval = EvalKeys::load(&report.public).unwrap();
+        let eval = EvalKeys::load_with_lists(&report.public).unwrap();
         let plain = Plaintext::new(FheType::Uint32, 0xdead_beef_u64).unwrap();
         let value = eval.squash(&eval.cast(&eval.trivial(plain).unwrap(), FheType::Uint64).unwrap()).unwrap();
         let mut handle = [1; 32];

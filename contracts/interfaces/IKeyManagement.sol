@@ -4,7 +4,8 @@ pragma solidity ^0.8.30;
 /// @title Keys and their states
 /// @notice A key is registered by a quorum of the committee that made it. States follow NIST SP 800-57.
 interface IKeyManagement {
-    /// @notice Digest of one public part. `keyType`: 0 server key, 1 compact public key, 2 CRS, 3 squashing key.
+    /// @notice Digest of one public part. `keyType`: 0 server key (all public keys in one set), 1 compact public key, 2 CRS,
+    /// 3 squashing key where it is a file of its own.
     struct KeyDigest {
         uint8 keyType;
         bytes digest;

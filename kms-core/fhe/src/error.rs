@@ -69,11 +69,14 @@ pub enum BundleError {
         /// Why.
         source: FormatError,
     },
+    /// Users would encrypt under a key that nobody can compute with.
+    #[error("public_key.bin is not the public key of keyset.bin")]
+    OtherPublicKey,
     /// The threads to compute on can't be started.
     #[error("starting threads: {0}")]
     Threads(String),
-    /// The common reference string can't be made.
-    #[error("making the CRS: {0}")]
+    /// The common reference string can't be made or used.
+    #[error("the CRS: {0}")]
     Crs(String),
 }
 

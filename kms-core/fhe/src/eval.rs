@@ -66,7 +66,7 @@ impl EvalKeys {
         self.params
     }
 
-    /// Whether compressed squashed lists can be made.
+    /// Whether compressed squashed lists can be made: the key is there and was loaded.
     #[must_use]
     pub const fn has_compression(&self) -> bool {
         self.has_compression

@@ -5,29 +5,22 @@
 //! in freed buffers) stay until the memory is reused. That is one more reason why a dealt key is not a real one.
 
 use kms_encoding::{FheType, LweBlocks, ParamsId, Plaintext, PlaintextError, SecretKeyKind, Word};
-use tfhe::integer::ciphertext::CompressedNoiseSquashingCompressionKey;
-use tfhe::integer::noise_squashing::CompressedNoiseSquashingKey;
+use rand::RngCore;
+use tfhe::core_crypto::prelude::NormalizedHammingWeightBound;
 use tfhe::shortint::client_key::atomic_pattern::AtomicPatternClientKey;
-use tfhe::{ClientKey, CompactPublicKey, CompressedServerKey};
+use tfhe::xof_key_set::CompressedXofKeySet;
+use tfhe::{ClientKey, Tag};
 use zeroize::{Zeroize, Zeroizing};
 
+pub use crate::keyset::PublicKeySet;
+use crate::keyset::SEED_BYTES;
 use crate::params::config;
 
-/// The public part of a new key.
-pub struct PublicKeySet {
-    pub(crate) params: ParamsId,
-    pub(crate) public_key: CompactPublicKey,
-    /// Compute key and casting key alone.
-    pub(crate) server_key: CompressedServerKey,
-    pub(crate) squashing_key: CompressedNoiseSquashingKey,
-    pub(crate) compression_key: Option<CompressedNoiseSquashingCompressionKey>,
-}
-
-impl std::fmt::Debug for PublicKeySet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PublicKeySet").field("params", &self.params).finish_non_exhaustive()
-    }
-}
+/// tfhe draws keys anew whose share of ones is above this or below its complement. With so wide a bound that never happens
+/// to real ones (a deviation of 18 standard deviations in the shortest), and keys that nobody may look at are as good.
+const HAMMING_WEIGHT: f64 = 0.8;
+/// Size of the seeds, secret and public.
+const SEED_BITS: u32 = 8 * SEED_BYTES as u32;
 
 /// The bits, 0 or 1 each, of the secret keys that threshold decryption needs. Erased on drop.
 pub struct SecretBits {
@@ -75,26 +68,26 @@ impl SecretBits {
     }
 }
 
-/// Makes a key. Seconds with test parameters, under a minute of two cores with production ones; the
-/// squashed-compression key doubles that.
+/// Makes a key. Seconds with test parameters, half a minute of two cores with production ones; the keys to compress with
+/// double that.
+///
+/// # Panics
+/// If tfhe refuses our own parameters.
 #[must_use]
 pub fn generate(params: ParamsId, with_compression: bool) -> (PublicKeySet, SecretBits) {
-    let client = ClientKey::generate(config(params, with_compression));
-    let (server, cast, _, _, squashing, compression, _, _, _, tag) =
-        client.generate_compressed_server_key().into_raw_parts();
-    let public = PublicKeySet {
-        params,
-        public_key: CompactPublicKey::new(&client),
-        server_key: CompressedServerKey::from_raw_parts(server, cast, None, None, None, None, None, None, None, tag),
-        squashing_key: squashing.expect("the configuration has noise squashing"),
-        compression_key: compression,
-    };
+    let mut seed = vec![0; SEED_BYTES];
+    rand::rng().fill_bytes(&mut seed);
+    let bound = NormalizedHammingWeightBound::new(HAMMING_WEIGHT).expect("above one half, at most one");
+    let (client, keyset) =
+        CompressedXofKeySet::generate(config(params, with_compression), seed, SEED_BITS, bound, Tag::default())
+            .expect("the configuration has a compact public key of its own");
+    let public = PublicKeySet::new(params, keyset).expect("made for this configuration");
     (public, explode(client, params))
 }
 
-/// Takes a client key apart: keeps the squashing bits, erases the rest.
+/// Takes a client key apart: keeps the bits that decrypt squashed ciphertexts, erases the rest.
 fn explode(client: ClientKey, params: ParamsId) -> SecretBits {
-    let (compute, pke, _, squashing, compression, _, _, _, _) = client.into_raw_parts();
+    let (compute, pke, compression, squashing, squashed_compression, _, _, _, _) = client.into_raw_parts();
     if let AtomicPatternClientKey::Standard(standard) = compute.into_raw_parts().atomic_pattern {
         let (glwe, lwe, _, _) = standard.into_raw_parts();
         glwe.into_container().zeroize();
@@ -102,6 +95,9 @@ fn explode(client: ClientKey, params: ParamsId) -> SecretBits {
     }
     if let Some((key, _)) = pke {
         key.into_raw_parts().into_raw_parts().0.into_container().zeroize();
+    }
+    if let Some(key) = compression {
+        key.into_raw_parts().post_packing_ks_key.into_container().zeroize();
     }
     let narrow = |mut wide: Vec<u128>| {
         let bits = Zeroizing::new(wide.iter().map(|bit| u8::from(*bit == 1)).collect::<Vec<u8>>());
@@ -112,6 +108,6 @@ fn explode(client: ClientKey, params: ParamsId) -> SecretBits {
     SecretBits {
         params,
         squashing: narrow(squashing.into_raw_parts().into_raw_parts().0.into_container()),
-        compression: compression.map(|key| narrow(key.into_raw_parts().into_raw_parts().0.into_container())),
+        compression: squashed_compression.map(|key| narrow(key.into_raw_parts().into_raw_parts().0.into_container())),
     }
 }

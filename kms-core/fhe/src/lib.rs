@@ -6,6 +6,7 @@
 //!
 //! - [`params`]: the production and the insecure test parameters;
 //! - [`keygen`]: whole keys, as only a trusted dealer (or a test) makes them;
+//! - [`dkg`]: keys that nobody ever held, from what a key generation opened;
 //! - [`bundle`]: the folder with the public keys, checked on reading;
 //! - [`crs`]: the common reference string of the input proofs, made locally for now;
 //! - [`inputs`]: encrypted, proven inputs;
@@ -17,10 +18,12 @@
 pub mod bundle;
 pub mod ciphertext;
 pub mod crs;
+pub mod dkg;
 pub mod error;
 pub mod eval;
 pub mod inputs;
 pub mod keygen;
+mod keyset;
 pub mod object;
 pub mod params;
 mod serial;

@@ -1,15 +1,17 @@
 //! Parameter sets.
 
 use kms_encoding::ParamsId;
+use tfhe::core_crypto::prelude::CiphertextModulusLog;
 use tfhe::shortint::parameters::current_params::meta::cpu::V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128 as PRODUCTION;
+use tfhe::shortint::parameters::list_compression::ClassicCompressionParameters;
 use tfhe::shortint::parameters::meta::{DedicatedCompactPublicKeyParameters, MetaParameters};
 use tfhe::shortint::parameters::noise_squashing::NoiseSquashingClassicParameters;
 use tfhe::shortint::parameters::{
     Backend, CarryModulus, CiphertextModulus, CompactCiphertextListExpansionKind, CompactPublicKeyEncryptionParameters,
-    CoreCiphertextModulus, DecompositionBaseLog, DecompositionLevelCount, DynamicDistribution, EncryptionKeyChoice,
-    GlweDimension, LweCiphertextCount, LweDimension, MaxNoiseLevel, MessageModulus, MetaNoiseSquashingParameters,
-    ModulusSwitchType, NoiseSquashingCompressionParameters, NoiseSquashingParameters, PolynomialSize,
-    ShortintKeySwitchingParameters, SupportedCompactPkeZkScheme,
+    CompressionParameters, CoreCiphertextModulus, DecompositionBaseLog, DecompositionLevelCount, DynamicDistribution,
+    EncryptionKeyChoice, GlweDimension, LweCiphertextCount, LweDimension, MaxNoiseLevel, MessageModulus,
+    MetaNoiseSquashingParameters, ModulusSwitchType, NoiseSquashingCompressionParameters, NoiseSquashingParameters,
+    PolynomialSize, ShortintKeySwitchingParameters, SupportedCompactPkeZkScheme,
 };
 use tfhe::shortint::{AtomicPatternParameters, ClassicPBSParameters, PBSParameters};
 
@@ -18,11 +20,14 @@ pub(crate) const BLOCK_MODULUS: u64 = 4;
 
 /// The numbers of a set.
 pub(crate) struct Numbers {
-    pub(crate) compute: PBSParameters,
+    pub(crate) compute: ClassicPBSParameters,
     pub(crate) pke: CompactPublicKeyEncryptionParameters,
     pub(crate) cast: ShortintKeySwitchingParameters,
-    pub(crate) squashing: NoiseSquashingParameters,
-    pub(crate) compression: NoiseSquashingCompressionParameters,
+    pub(crate) squashing: NoiseSquashingClassicParameters,
+    /// Of ciphertexts that one can compute on.
+    pub(crate) compression: ClassicCompressionParameters,
+    /// Of squashed ciphertexts.
+    pub(crate) squashed_compression: NoiseSquashingCompressionParameters,
     /// Bits that one proof can cover.
     pub(crate) crs_bits: usize,
 }
@@ -36,21 +41,24 @@ pub(crate) fn numbers(id: ParamsId) -> Numbers {
 }
 
 /// tfhe-rs's default 2_2 TUniform set with failure probability at most 2^-128, without the keys that nothing here uses
-/// (list compression, re-randomisation, OPRF, transciphering).
+/// (re-randomisation, OPRF, transciphering).
 fn production() -> Numbers {
     from_meta(&PRODUCTION, 2048).expect("tfhe's own set has all parts")
 }
 
 fn from_meta(meta: &MetaParameters, crs_bits: usize) -> Option<Numbers> {
-    let AtomicPatternParameters::Standard(compute) = meta.compute_parameters else { return None };
+    let AtomicPatternParameters::Standard(PBSParameters::PBS(compute)) = meta.compute_parameters else { return None };
     let pke = meta.dedicated_compact_public_key_parameters?;
-    let squashing = meta.noise_squashing_parameters?;
+    let CompressionParameters::Classic(compression) = meta.compression_parameters? else { return None };
+    let wide = meta.noise_squashing_parameters?;
+    let NoiseSquashingParameters::Classic(squashing) = wide.parameters else { return None };
     Some(Numbers {
         compute,
         pke: pke.pke_params,
         cast: pke.ksk_params,
-        squashing: squashing.parameters,
-        compression: squashing.compression_parameters?,
+        squashing,
+        compression,
+        squashed_compression: wide.compression_parameters?,
         crs_bits,
     })
 }
@@ -58,7 +66,8 @@ fn from_meta(meta: &MetaParameters, crs_bits: usize) -> Option<Numbers> {
 /// Numbers without any security: no noise worth the name, dimensions of a toy. Everything works on them, in milliseconds.
 ///
 /// LWE 16, GLWE 1×256, squashing GLWE 1×256, compact PKE 256, TUniform(0); key switch 2^16×1, bootstrap 2^23×1, squashing
-/// 2^33×2; squashed compression 3×128, so that its LWE dimension (384) differs from the squashing key's (256).
+/// 2^33×2; compression 1×64, 2^8×2, 9 bits stored; squashed compression 3×128, so that its LWE dimension (384) differs from
+/// the squashing key's (256).
 fn insecure_test() -> Numbers {
     let noise = DynamicDistribution::new_t_uniform(0);
     let wide_noise = DynamicDistribution::<u128>::new_t_uniform(0);
@@ -99,7 +108,17 @@ fn insecure_test() -> Numbers {
             },
             re_randomization_parameters: None,
         }),
-        compression_parameters: None,
+        compression_parameters: Some(CompressionParameters::Classic(ClassicCompressionParameters {
+            br_level: DecompositionLevelCount(1),
+            br_base_log: DecompositionBaseLog(23),
+            packing_ks_level: DecompositionLevelCount(2),
+            packing_ks_base_log: DecompositionBaseLog(8),
+            packing_ks_polynomial_size: PolynomialSize(64),
+            packing_ks_glwe_dimension: GlweDimension(1),
+            lwe_per_glwe: LweCiphertextCount(64),
+            storage_log_modulus: CiphertextModulusLog(9),
+            packing_ks_key_noise_distribution: noise,
+        })),
         noise_squashing_parameters: Some(MetaNoiseSquashingParameters {
             parameters: NoiseSquashingParameters::Classic(NoiseSquashingClassicParameters {
                 glwe_dimension: GlweDimension(1),
@@ -130,14 +149,21 @@ fn insecure_test() -> Numbers {
     from_meta(&meta, 512).expect("all parts are written above")
 }
 
-/// tfhe's configuration: compute key, compact public key, squashing key and, if asked for, squashed compression.
+/// tfhe's configuration: compute key, compact public key and squashing key; if asked for also compression of ciphertexts
+/// that one can compute on, and of squashed ones.
 pub(crate) fn config(id: ParamsId, with_compression: bool) -> tfhe::Config {
     let n = numbers(id);
-    let builder = tfhe::ConfigBuilder::with_custom_parameters(n.compute)
+    let builder = tfhe::ConfigBuilder::with_custom_parameters(PBSParameters::PBS(n.compute))
         .use_dedicated_compact_public_key_parameters((n.pke, n.cast))
         .use_dedicated_oprf_key(false)
-        .enable_noise_squashing(n.squashing);
-    if with_compression { builder.enable_noise_squashing_compression(n.compression) } else { builder }.build()
+        .enable_noise_squashing(NoiseSquashingParameters::Classic(n.squashing));
+    if !with_compression {
+        return builder.build();
+    }
+    builder
+        .enable_compression(CompressionParameters::Classic(n.compression))
+        .enable_noise_squashing_compression(n.squashed_compression)
+        .build()
 }
 
 /// Bits that the proof of one encrypted input can cover: 2,048, as many as a decryption request may have; with the test

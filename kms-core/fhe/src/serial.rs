@@ -1,5 +1,7 @@
 //! tfhe's safe serialisation with the checks that it leaves out.
 
+use std::io::{self, Read, Write};
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tfhe::conformance::ParameterSetConformant;
@@ -10,8 +12,6 @@ use tfhe::{Unversionize, Versionize};
 use crate::FormatError;
 
 /// Reads one object that fills `bytes` exactly.
-///
-/// The limit given to tfhe is the number of bytes there are: a length field inside can't make it allocate more.
 pub(crate) fn read<T>(bytes: &[u8], limit: usize) -> Result<T, FormatError>
 where
     T: DeserializeOwned + Unversionize + Named,
@@ -19,12 +19,24 @@ where
     if bytes.len() > limit {
         return Err(FormatError::TooLarge { bytes: bytes.len(), limit });
     }
-    let mut rest = bytes;
-    let object = DeserializationConfig::new(bytes.len() as u64)
+    read_from(bytes, bytes.len() as u64)
+}
+
+/// Reads one object that fills the `size` bytes of a reader exactly.
+///
+/// The limit given to tfhe is the number of bytes there are: a length field inside can't make it allocate more.
+pub(crate) fn read_from<T>(mut reader: impl Read, size: u64) -> Result<T, FormatError>
+where
+    T: DeserializeOwned + Unversionize + Named,
+{
+    let object = DeserializationConfig::new(size)
         .disable_conformance()
-        .deserialize_from(&mut rest)
+        .deserialize_from(&mut reader)
         .map_err(|e| FormatError::malformed(&e))?;
-    if rest.is_empty() { Ok(object) } else { Err(FormatError::Trailing { bytes: rest.len() }) }
+    match io::copy(&mut reader, &mut io::sink()).map_err(|e| FormatError::malformed(&e.to_string()))? {
+        0 => Ok(object),
+        bytes => Err(FormatError::Trailing { bytes: bytes as usize }),
+    }
 }
 
 /// [`read`], and the object must have the dimensions and moduli of `parameters`.
@@ -39,6 +51,14 @@ where
 /// Writes an object of our own.
 pub(crate) fn write<T: Serialize + Versionize + Named>(object: &T, limit: usize) -> Result<Vec<u8>, FormatError> {
     let mut bytes = Vec::new();
-    safe_serialize(object, &mut bytes, limit as u64).map_err(|e| FormatError::malformed(&e.to_string()))?;
+    write_to(object, &mut bytes, limit)?;
     Ok(bytes)
+}
+
+/// [`write`], to a writer.
+pub(crate) fn write_to<T>(object: &T, writer: impl Write, limit: usize) -> Result<(), FormatError>
+where
+    T: Serialize + Versionize + Named,
+{
+    safe_serialize(object, writer, limit as u64).map_err(|e| FormatError::malformed(&e.to_string()))
 }

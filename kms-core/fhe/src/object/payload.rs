@@ -87,7 +87,7 @@ pub(super) fn read_list(bytes: &[u8], types: &[FheType], params: ParamsId) -> Re
 }
 
 fn list_parameters(params: ParamsId) -> CompressedSquashedNoiseCiphertextConformanceParams {
-    let p = numbers(params).compression;
+    let p = numbers(params).squashed_compression;
     CompressedSquashedNoiseCiphertextConformanceParams {
         ct_params: GlweCiphertextConformanceParams {
             glwe_dim: p.packing_ks_glwe_dimension,

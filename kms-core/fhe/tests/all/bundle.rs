@@ -4,9 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kms_encoding::ids;
-use kms_fhe::{BundleError, EvalKeys, FormatError, KeyInfo, PublicKeys, bundle};
+use kms_fhe::{BundleError, EvalKeys, FormatError, KeyInfo, PublicKeys, bundle, keygen};
+use tfhe::core_crypto::commons::math::random::XofSeed;
+use tfhe::prelude::Tagged;
+use tfhe::safe_serialization::safe_serialize;
+use tfhe::xof_key_set::{CompressedXofKeySet, XofSeedStart};
+use tfhe::{CompressedCompactPublicKey, CompressedServerKey};
 
+use crate::budget::bounded;
 use crate::fixture::{PARAMS, fixture};
+use crate::mutate::mutations;
+use crate::raw;
 
 /// A copy that a test may spoil.
 fn copy(name: &str) -> PathBuf {
@@ -34,10 +42,7 @@ fn ids_follow_from_the_files() {
     assert_eq!(info.key_id(), ids::key_id(&info.digest()));
     assert_eq!(info.epoch_id(), ids::epoch_id(&[7; 32], &info.key_id(), 1));
     let names: Vec<_> = info.files().map(|(name, _)| name).collect();
-    assert_eq!(
-        names,
-        ["crs.bin", "public_key.bin", "server_key.bin", "squashed_compression_key.bin", "squashing_key.bin"]
-    );
+    assert_eq!(names, ["crs.bin", "keyset.bin", "public_key.bin"]);
     for (name, file) in info.files() {
         let bytes = fs::read(fixture().folder.join(name)).unwrap();
         assert_eq!((bytes.len() as u64, kms_fhe::object::digest(&bytes)), (file.bytes, file.sha256));
@@ -47,7 +52,7 @@ fn ids_follow_from_the_files() {
 #[test]
 fn a_changed_file_is_found_before_it_is_parsed() {
     let folder = copy("changed");
-    for file in [bundle::PUBLIC_KEY, bundle::SERVER_KEY, bundle::SQUASHING_KEY, bundle::CRS, bundle::COMPRESSION_KEY] {
+    for file in [bundle::PUBLIC_KEY, bundle::KEYSET, bundle::CRS] {
         let honest = fs::read(folder.join(file)).unwrap();
         let load = || match file {
             bundle::PUBLIC_KEY | bundle::CRS => PublicKeys::load(&folder).map(|_| ()),
@@ -74,14 +79,15 @@ fn a_changed_file_is_found_before_it_is_parsed() {
 fn a_changed_description_is_refused() {
     let folder = copy("described");
     let honest = fs::read(folder.join(bundle::INFO)).unwrap();
-    let edits: [fn(&mut serde_json::Value); 7] = [
-        |i| i["version"] = 2.into(),
+    let edits: [fn(&mut serde_json::Value); 8] = [
+        |i| i["version"] = 1.into(),
         |i| i["params"] = "production".into(),
         |i| i["params"] = "unknown".into(),
         |i| i["keyId"] = format!("0x{}", "00".repeat(32)).into(),
         |i| i["keyId"] = "0x00".into(),
         |i| i["more"] = 1.into(),
         |i| drop(i["files"].as_object_mut().unwrap().remove(bundle::CRS)),
+        |i| i["files"]["more.bin"] = i["files"][bundle::CRS].clone(),
     ];
     for edit in edits {
         edit_info(&folder, edit);
@@ -92,36 +98,115 @@ fn a_changed_description_is_refused() {
     assert!(matches!(KeyInfo::load(&folder), Err(BundleError::Io { .. })));
 }
 
-/// A bundle that adds up, of files that don't belong there.
+/// Puts other bytes in the place of a file, in a bundle that adds up again.
+fn swap(folder: &Path, to: &str, bytes: &[u8]) {
+    fs::write(folder.join(to), bytes).unwrap();
+    edit_info(folder, |info| {
+        info["files"][to]["sha256"] = hex32(kms_fhe::object::digest(bytes));
+        info["files"][to]["bytes"] = bytes.len().into();
+        let digest = bundle_digest(info);
+        info["keyId"] = hex32(ids::key_id(&digest));
+    });
+}
+
 #[test]
 fn well_described_files_of_the_wrong_kind_are_refused() {
     let folder = copy("swapped");
-    let swap = |to: &str, bytes: &[u8]| {
-        fs::write(folder.join(to), bytes).unwrap();
-        edit_info(&folder, |info| {
-            info["files"][to]["sha256"] = hex32(kms_fhe::object::digest(bytes));
-            info["files"][to]["bytes"] = bytes.len().into();
-            let digest = bundle_digest(info);
-            info["keyId"] = hex32(ids::key_id(&digest));
-        });
-    };
+    let swap = |to: &str, bytes: &[u8]| swap(&folder, to, bytes);
     let read = |file: &str| fs::read(fixture().folder.join(file)).unwrap();
-    for file in [bundle::SERVER_KEY, bundle::SQUASHING_KEY, bundle::COMPRESSION_KEY] {
-        swap(file, &read(bundle::PUBLIC_KEY));
-        assert!(matches!(EvalKeys::load(&folder), Err(BundleError::Format { source: FormatError::Malformed(_), .. })));
-        let mut longer = read(file);
-        longer.push(0);
-        swap(file, &longer);
-        let refused = EvalKeys::load(&folder).unwrap_err();
-        assert!(matches!(refused, BundleError::Format { source: FormatError::Trailing { bytes: 1 }, .. }));
-        swap(file, &read(file));
-    }
-    for file in [bundle::PUBLIC_KEY, bundle::CRS] {
-        swap(file, &read(bundle::SERVER_KEY));
+    let honest = read(bundle::KEYSET);
+    swap(bundle::KEYSET, &read(bundle::PUBLIC_KEY));
+    assert!(matches!(EvalKeys::load(&folder), Err(BundleError::Format { source: FormatError::Malformed(_), .. })));
+    let mut longer = honest.clone();
+    longer.push(0);
+    swap(bundle::KEYSET, &longer);
+    let refused = EvalKeys::load(&folder).unwrap_err();
+    assert!(matches!(refused, BundleError::Format { source: FormatError::Trailing { bytes: 1 }, .. }));
+    swap(bundle::KEYSET, &honest);
+    for (file, other) in [(bundle::PUBLIC_KEY, &honest[..1000]), (bundle::CRS, &read(bundle::PUBLIC_KEY))] {
+        swap(file, other);
         assert!(matches!(PublicKeys::load(&folder), Err(BundleError::Format { .. })));
         swap(file, &read(file));
     }
     PublicKeys::load(&folder).unwrap();
+}
+
+/// A key set put together from parts of the fixture's.
+fn edited(
+    edit: impl FnOnce(XofSeedStart, CompressedCompactPublicKey, CompressedServerKey) -> CompressedXofKeySet,
+) -> Vec<u8> {
+    let (seed, public_key, server_key) = raw::keyset(&fixture().folder).into_raw_parts();
+    let mut bytes = Vec::new();
+    safe_serialize(&edit(seed, public_key, server_key), &mut bytes, 1 << 30).unwrap();
+    bytes
+}
+
+#[test]
+fn key_sets_with_other_parts_are_refused() {
+    let folder = copy("parts");
+    let refused = |bytes: Vec<u8>| {
+        swap(&folder, bundle::KEYSET, &bytes);
+        match EvalKeys::load(&folder).unwrap_err() {
+            BundleError::Format { file: bundle::KEYSET, source } => assert_eq!(source, FormatError::OtherParameters),
+            other => panic!("{other}"),
+        }
+    };
+    let without = |part: usize| {
+        edited(|seed, public_key, server_key| {
+            let (compute, mut cast, mut a, mut b, mut squashing, mut c, _, _, _, tag) = server_key.into_raw_parts();
+            match part {
+                0 => cast = None,
+                1 => a = None,
+                2 => b = None,
+                3 => squashing = None,
+                4 => c = None,
+                _ => (a, b) = (None, None),
+            }
+            let all = CompressedServerKey::from_raw_parts(compute, cast, a, b, squashing, c, None, None, None, tag);
+            CompressedXofKeySet::from_raw_parts(seed, public_key, all)
+        })
+    };
+    (0..6).for_each(|part| refused(without(part)));
+    refused(edited(|seed, public_key, server_key| {
+        let mut tagged = CompressedXofKeySet::from_raw_parts(seed, public_key, server_key);
+        tagged.tag_mut().set_u64(1);
+        tagged
+    }));
+    for seed in [XofSeed::new(vec![1; 31], *b"TFHE_GEN"), XofSeed::new(vec![1; 32], *b"TFHE_gen")] {
+        refused(edited(|_, public_key, server_key| CompressedXofKeySet::from_raw_parts(seed, public_key, server_key)));
+    }
+    refused(edited(|seed, public_key, server_key| {
+        let XofSeedStart::FirstByte(seed) = seed else { panic!("of an old version") };
+        CompressedXofKeySet::from_raw_parts(XofSeedStart::SecondByte(seed), public_key, server_key)
+    }));
+}
+
+#[test]
+fn a_public_key_of_another_key_is_refused() {
+    let folder = copy("other-public-key");
+    let (other, _) = keygen::generate(PARAMS, false);
+    let crs = kms_fhe::crs::load_or_make_insecure(PARAMS, fixture().folder.parent()).unwrap();
+    let foreign = folder.with_extension("foreign");
+    bundle::write(&foreign, &other, &crs, [7; 32]).unwrap();
+    swap(&folder, bundle::PUBLIC_KEY, &fs::read(foreign.join(bundle::PUBLIC_KEY)).unwrap());
+    PublicKeys::load(&folder).unwrap();
+    assert!(matches!(EvalKeys::load(&folder), Err(BundleError::OtherPublicKey)));
+}
+
+#[test]
+fn mutants_of_a_key_set_are_refused_or_load() {
+    let folder = copy("mutants");
+    let honest = fs::read(folder.join(bundle::KEYSET)).unwrap();
+    let mut refused = 0;
+    for mutant in mutations(&honest, 60, 11) {
+        swap(&folder, bundle::KEYSET, &mutant);
+        match bounded(mutant.len(), || EvalKeys::load(&folder)) {
+            Ok(_) => {}
+            Err(BundleError::Format { .. } | BundleError::OtherPublicKey) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(refused > 20);
 }
 
 fn hex32(bytes: [u8; 32]) -> serde_json::Value {
@@ -131,7 +216,7 @@ fn hex32(bytes: [u8; 32]) -> serde_json::Value {
 /// The digest of the bundle, written down a second time.
 fn bundle_digest(info: &serde_json::Value) -> [u8; 32] {
     let mut all = vec![0xF1];
-    for file in ["public_key.bin", "server_key.bin", "squashing_key.bin", "crs.bin", "squashed_compression_key.bin"] {
+    for file in ["public_key.bin", "keyset.bin", "crs.bin"] {
         all.extend(hex::decode(&info["files"][file]["sha256"].as_str().unwrap()[2..]).unwrap());
     }
     kms_fhe::object::digest(&all)

@@ -30,7 +30,7 @@ pub(crate) fn fixture() -> &'static Fixture {
         let crs = crs::load_or_make_insecure(PARAMS, Some(tmp)).unwrap();
         let info = bundle::write(&folder, &public, &crs, [7; 32]).unwrap();
         let keys = PublicKeys::load(&folder).unwrap();
-        let eval = EvalKeys::load(&folder).unwrap();
+        let eval = EvalKeys::load_with_lists(&folder).unwrap();
         Fixture { folder, info, keys, eval, secrets }
     })
 }

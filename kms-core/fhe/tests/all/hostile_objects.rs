@@ -148,7 +148,8 @@ fn a_payload_of_another_type_than_its_handle_is_refused() {
 
 #[test]
 fn signed_integers_are_refused() {
-    let signed = tfhe::with_server_key_as_context(raw_server_key(), || {
+    let (_, server_key) = crate::raw::keyset(&fixture().folder).decompress().into_raw_parts();
+    let signed = tfhe::with_server_key_as_context(server_key, || {
         let value = tfhe::FheInt8::try_encrypt_trivial(-1i8).unwrap().squash_noise().unwrap();
         let list = CompressedSquashedNoiseCiphertextList::builder().push(value.clone()).build().unwrap();
         (written(&value), written(&list))
@@ -157,20 +158,6 @@ fn signed_integers_are_refused() {
     assert!(matches!(refused, ObjectError::Payload(FormatError::Malformed(_))));
     let refused = parse(&with_payload(&list(&[FheType::Uint8]), 1, &signed.1)).unwrap_err();
     assert_eq!(refused, ObjectError::PayloadType { index: 0, ty: FheType::Uint8 });
-}
-
-/// The server key as a program that does not use this crate would put it together.
-fn raw_server_key() -> tfhe::ServerKey {
-    fn read<T: serde::de::DeserializeOwned + tfhe::Unversionize + tfhe::named::Named>(file: &str) -> T {
-        let bytes = std::fs::read(fixture().folder.join(file)).unwrap();
-        safe_deserialize(bytes.as_slice(), 1 << 24).unwrap()
-    }
-    let (compute, cast, .., tag) = read::<tfhe::CompressedServerKey>("server_key.bin").into_raw_parts();
-    let squashing = Some(read("squashing_key.bin"));
-    let compression = Some(read("squashed_compression_key.bin"));
-    let all = (None, None, squashing, compression, None, None, None);
-    tfhe::CompressedServerKey::from_raw_parts(compute, cast, all.0, all.1, all.2, all.3, all.4, all.5, all.6, tag)
-        .decompress()
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Tests of the crate on real tfhe ciphertexts with the insecure test parameters.
 
+mod assembly;
 mod budget;
 mod bundle;
+mod by_hand;
 mod corpus;
 mod eval;
 mod fixture;
@@ -10,3 +12,4 @@ mod hostile_objects;
 mod inputs;
 mod mutate;
 mod objects;
+mod raw;

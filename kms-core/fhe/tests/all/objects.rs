@@ -75,7 +75,7 @@ fn a_key_without_compression_says_so() {
     let folder = f.folder.with_extension("plain");
     let crs = kms_fhe::crs::load_or_make_insecure(PARAMS, f.folder.parent()).unwrap();
     let info = kms_fhe::bundle::write(&folder, &public, &crs, [7; 32]).unwrap();
-    assert_eq!(info.files().count(), 4);
+    assert_eq!(info.files().count(), 3);
     let eval = kms_fhe::EvalKeys::load(&folder).unwrap();
     assert!(!eval.has_compression() && f.eval.has_compression());
     let value = f.squashed(FheType::Bool, 1);

@@ -25,8 +25,7 @@ use crate::store::{KeyRow, KeyState, Store};
 /// Epoch counter of a dealt key.
 const FIRST_EPOCH: u64 = 1;
 /// Types of digests in the contract's order, and the files that they are of.
-const DIGESTS: [(u8, &str); 4] =
-    [(0, bundle::SERVER_KEY), (1, bundle::PUBLIC_KEY), (2, bundle::CRS), (3, bundle::SQUASHING_KEY)];
+const DIGESTS: [(u8, &str); 3] = [(0, bundle::KEYSET), (1, bundle::PUBLIC_KEY), (2, bundle::CRS)];
 
 /// What this party contributes to the registration of a key: the content of `keygen-signature.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +57,7 @@ pub struct KeygenSignature {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SignedDigest {
-    /// 0 server key, 1 compact public key, 2 CRS, 3 squashing key.
+    /// 0 the whole key set, 1 compact public key, 2 CRS.
     pub key_type: u8,
     /// SHA-256.
     pub digest: B256,

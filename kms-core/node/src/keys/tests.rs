@@ -70,7 +70,7 @@ fn changed(share: &ShareFile) -> Vec<ShareVector> {
 /// A bundle of files that hash to what `key.json` says; nothing parses them here.
 fn write_bundle(folder: &Path, party: &Party) -> B256 {
     fs::create_dir_all(folder).unwrap();
-    let names = [bundle::PUBLIC_KEY, bundle::SERVER_KEY, bundle::SQUASHING_KEY, bundle::CRS];
+    let names = [bundle::PUBLIC_KEY, bundle::KEYSET, bundle::CRS];
     let mut digest = Sha256::new().chain_update([0xF1]);
     let mut files = serde_json::Map::new();
     for name in names {
@@ -82,7 +82,7 @@ fn write_bundle(folder: &Path, party: &Party) -> B256 {
     let key_id = B256::from(kms_chain::ids::key_id(&digest.finalize().into()));
     let epoch = B256::from(kms_chain::ids::epoch_id(&party.context(), &key_id, 1));
     let info = json!({
-        "version": 1, "keyId": key_id, "params": "insecure-test", "epochId": epoch,
+        "version": 2, "keyId": key_id, "params": "insecure-test", "epochId": epoch,
         "contextId": party.context(), "files": files,
     });
     fs::write(folder.join(bundle::INFO), info.to_string()).unwrap();
@@ -112,7 +112,7 @@ async fn an_import_signs_the_registration_of_the_key() {
     home.write_share(&share(&home.party, key_id));
     let imported = home.import(Some(&public)).await.unwrap();
     let [signed] = &imported.signatures[..] else { panic!("one chain, one signature") };
-    assert_eq!(signed.digests.iter().map(|d| d.key_type).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert_eq!(signed.digests.iter().map(|d| d.key_type).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(signed.digests[1].digest, B256::from_slice(&Sha256::digest(bundle::PUBLIC_KEY)));
     let chain = &home.party.manifest.chains[0];
     let digests: Vec<_> =

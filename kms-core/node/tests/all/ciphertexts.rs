@@ -41,7 +41,7 @@ fn objects() -> &'static Objects {
         let (public, _) = keygen::generate(PARAMS, true);
         let crs = crs::load_or_make_insecure(PARAMS, Some(tmp)).unwrap();
         let key_id = bundle::write(&folder, &public, &crs, [7; 32]).unwrap().key_id();
-        let eval = EvalKeys::load(&folder).unwrap();
+        let eval = EvalKeys::load_with_lists(&folder).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         let squash =
             |ty, value: u128| eval.squash(&eval.trivial(Plaintext::truncated(ty, Word::from(value))).unwrap()).unwrap();
