@@ -17,6 +17,7 @@ pub mod follower;
 pub mod handle;
 pub mod ids;
 pub mod manifest;
+pub mod permit;
 pub mod proof;
 pub mod request;
 #[cfg(feature = "rpc")]
