@@ -3,21 +3,33 @@
 /** Hex with 0x, lower case when this package makes it. */
 export type Hex = `0x${string}`;
 
+const PAIRS = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
 /** Hex of bytes. */
 export function toHex(bytes: Uint8Array): Hex {
   let text = "0x";
-  for (const byte of bytes) text += byte.toString(16).padStart(2, "0");
+  for (const byte of bytes) text += PAIRS[byte]!;
   return text as Hex;
+}
+
+/** Value of a hex digit, −1 for other characters. */
+function digit(code: number): number {
+  if (code >= 48 && code <= 57) return code - 48;
+  if (code >= 97 && code <= 102) return code - 87;
+  return code >= 65 && code <= 70 ? code - 55 : -1;
 }
 
 /** Bytes of hex, with 0x or without; `undefined` if it is no hex, or not of `length` bytes. */
 export function tryFromHex(text: unknown, length?: number): Uint8Array | undefined {
   if (typeof text !== "string") return undefined;
   const digits = text.startsWith("0x") ? text.slice(2) : text;
-  if (digits.length % 2 !== 0 || !/^[0-9a-fA-F]*$/.test(digits)) return undefined;
-  if (length !== undefined && digits.length !== 2 * length) return undefined;
+  if (digits.length % 2 !== 0 || (length !== undefined && digits.length !== 2 * length)) return undefined;
   const bytes = new Uint8Array(digits.length / 2);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = Number.parseInt(digits.slice(2 * i, 2 * i + 2), 16);
+  for (let i = 0; i < bytes.length; i++) {
+    const [high, low] = [digit(digits.charCodeAt(2 * i)), digit(digits.charCodeAt(2 * i + 1))];
+    if (high < 0 || low < 0) return undefined;
+    bytes[i] = (high << 4) | low;
+  }
   return bytes;
 }
 
