@@ -192,7 +192,9 @@ const responseTypes = {
 const lower = (text: string): Hex => text.toLowerCase() as Hex;
 
 function eip712Domain(chainId: bigint, verifyingContract: Hex) {
-  return { name: "Decryption", version: "1", chainId: Number(chainId), verifyingContract: lower(verifyingContract) } as const;
+  // A number where it is exact: not every wallet reads a decimal text.
+  const id = chainId <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(chainId) : chainId;
+  return { name: "Decryption", version: "1", chainId: id, verifyingContract: lower(verifyingContract) } as const;
 }
 
 /** The typed data that a wallet signs (`walletClient.signTypedData`, `eth_signTypedData_v4`). */
