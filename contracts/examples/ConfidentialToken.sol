@@ -54,7 +54,7 @@ contract ConfidentialToken {
     /// @param to who gets them.
     /// @param amount how many, in the clear; at most `MAX_MINT`.
     // Executor and ACL are the system's own and call nobody back.
-    // slither-disable-next-line reentrancy-no-eth,reentrancy-benign
+    // slither-disable-next-line reentrancy-no-eth
     function mint(address to, uint64 amount) external {
         if (msg.sender != owner) revert NotOwner(msg.sender);
         uint64 room = type(uint64).max - totalSupply;
@@ -71,7 +71,7 @@ contract ConfidentialToken {
     /// @param inputProof the coprocessors' signatures.
     /// @return transferred handle of what was moved: the amount or zero.
     // Executor and ACL are the system's own and call nobody back.
-    // slither-disable-next-line reentrancy-no-eth,reentrancy-benign
+    // slither-disable-next-line reentrancy-no-eth
     function confidentialTransfer(address to, bytes32 encryptedAmount, bytes calldata inputProof)
         external
         returns (bytes32 transferred)

@@ -19,7 +19,7 @@ contract GuardLens is IGuardLens {
     /// @dev A handle counts at least two bits.
     uint256 public constant MAX_PAIRS = Handles.MAX_REQUEST_BITS / 2;
     /// @inheritdoc IGuardLens
-    uint256 public constant MAX_SIGNATURE = 16_384;
+    uint256 public constant MAX_SIGNATURE = 4096;
 
     /// @dev What has to be left so that the callee gets all of SIGNATURE_GAS: a call passes on 63 of 64 parts, and has a price.
     uint256 private constant GAS_TO_ASK = SIGNATURE_GAS * 64 / 63 + 10_000;

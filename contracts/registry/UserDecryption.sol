@@ -83,6 +83,8 @@ abstract contract UserDecryption is IUserDecryption {
         returns (uint64 counter, uint64 old)
     {
         Delegation storage delegation = _delegations[msg.sender][delegate][contractAddress];
+        // Equality is meant: blocks are counted, and none comes twice.
+        // slither-disable-next-line incorrect-equality
         if (delegation.lastBlock == block.number) {
             revert AlreadyDelegatedOrRevokedInSameBlock(delegate, contractAddress, block.number);
         }
