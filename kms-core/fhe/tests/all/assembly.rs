@@ -65,16 +65,17 @@ fn open_with_tfhe(key: &Key, folder: &Path) -> [Option<u64>; 3] {
 #[test]
 fn a_key_made_of_bodies_encrypts_computes_squashes_and_compresses() {
     let key = key();
-    let (folder, _) = key.write("works", &key.bodies);
-    let public = PublicKeys::load(&folder).unwrap();
-    let eval = EvalKeys::load_with_lists(&folder).unwrap();
-    assert!(eval.has_compression() && !EvalKeys::load(&folder).unwrap().has_compression());
+    let (folder, _) = key.write(&key.bodies);
+    let folder = folder.path();
+    let public = PublicKeys::load(folder).unwrap();
+    let eval = EvalKeys::load_with_lists(folder).unwrap();
+    assert!(eval.has_compression() && !EvalKeys::load(folder).unwrap().has_compression());
     let plain = [A, B].map(|value| Plaintext::new(FheType::Uint64, value).unwrap());
     let input = inputs::build(&public, &plain, &METADATA).unwrap();
     let values = inputs::verify_and_expand(&public, &eval, &input, &METADATA).unwrap();
     let sum = eval.binary(BinaryOp::Add, &values[0], &values[1]).unwrap();
-    assert_eq!(open(key, &folder, &eval, &sum), [Some(A + B); 2]);
-    assert_eq!(open_with_tfhe(key, &folder), [Some(A + B); 3]);
+    assert_eq!(open(key, folder, &eval, &sum), [Some(A + B); 2]);
+    assert_eq!(open_with_tfhe(key, folder), [Some(A + B); 3]);
 }
 
 /// The highest bit of the last word. (The first would often make no difference: when it is used the accumulator of the
@@ -89,13 +90,13 @@ fn spoilt(key: &Key, component: usize) -> Vec<Vec<u8>> {
 fn one_wrong_word_makes_wrong_results() {
     let key = key();
     for (component, part) in key.spec.components.iter().enumerate() {
-        let (folder, _) = key.write("spoilt", &spoilt(key, component));
+        let (folder, _) = key.write(&spoilt(key, component));
         let right = match part.name {
             "compression key" | "decompression key" => [true, true, false],
             "squashed-compression key" => [true, false, true],
             _ => [false; 3],
         };
-        assert_eq!(open_with_tfhe(key, &folder).map(|sum| sum == Some(A + B)), right, "{}", part.name);
+        assert_eq!(open_with_tfhe(key, folder.path()).map(|sum| sum == Some(A + B)), right, "{}", part.name);
     }
 }
 
@@ -146,12 +147,12 @@ fn shares_of_four_parties_open_to_the_bodies_of_the_same_key() {
         });
     }
     assert!(opened == key.bodies);
-    let (ours, theirs) = (key.write("plain", &key.bodies), key.write("shared", &opened));
+    let (ours, theirs) = (key.write(&key.bodies), key.write(&opened));
     assert_eq!(ours.1, theirs.1);
     for (file, _) in ours.1.files() {
-        assert!(fs::read(ours.0.join(file)).unwrap() == fs::read(theirs.0.join(file)).unwrap());
+        assert!(fs::read(ours.0.path().join(file)).unwrap() == fs::read(theirs.0.path().join(file)).unwrap());
     }
-    assert!(!EvalKeys::load_with_lists(&ours.0).unwrap().has_compression());
+    assert!(!EvalKeys::load_with_lists(ours.0.path()).unwrap().has_compression());
 }
 
 /// Noise of a component, as it is in tfhe's own decompressed object; its masks must be those of the seed.
@@ -191,8 +192,8 @@ fn is_tuniform(samples: &[i128], b: u32) -> bool {
 #[test]
 fn tfhe_finds_the_masks_of_the_seed_and_the_noise_that_was_put_in() {
     let key = key();
-    let (folder, _) = key.write("noise", &key.bodies);
-    let keyset = raw::keyset(&folder);
+    let (folder, _) = key.write(&key.bodies);
+    let keyset = raw::keyset(folder.path());
     assert_eq!(raw::seed(&keyset), SEED);
     for (component, rows) in raw::components(keyset).iter().enumerate() {
         let found = noise(&key.spec, component, rows, &SEED, &key.secrets);
@@ -254,8 +255,8 @@ fn masks_of_some_rows_are_a_part_of_all() {
 
 #[test]
 fn both_ways_to_decompress_agree() {
-    let (folder, _) = key().write("decompressed", &key().bodies);
-    let keyset = raw::keyset(&folder);
+    let (folder, _) = key().write(&key().bodies);
+    let keyset = raw::keyset(folder.path());
     let bytes = |key: &tfhe::ServerKey| {
         let mut bytes = Vec::new();
         safe_serialize(key, &mut bytes, 1 << 30).unwrap();

@@ -1,10 +1,11 @@
 //! The public bundle.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kms_encoding::ids;
 use kms_fhe::{BundleError, EvalKeys, FormatError, KeyInfo, PublicKeys, bundle, keygen};
+use tempfile::TempDir;
 use tfhe::core_crypto::commons::math::random::XofSeed;
 use tfhe::prelude::Tagged;
 use tfhe::safe_serialization::safe_serialize;
@@ -17,12 +18,11 @@ use crate::mutate::mutations;
 use crate::raw;
 
 /// A copy that a test may spoil.
-fn copy(name: &str) -> PathBuf {
-    let to = fixture().folder.with_extension(name);
-    fs::create_dir_all(&to).unwrap();
+fn copy() -> TempDir {
+    let to = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for file in fs::read_dir(&fixture().folder).unwrap() {
         let file = file.unwrap();
-        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        fs::copy(file.path(), to.path().join(file.file_name())).unwrap();
     }
     to
 }
@@ -51,12 +51,13 @@ fn ids_follow_from_the_files() {
 
 #[test]
 fn a_changed_file_is_found_before_it_is_parsed() {
-    let folder = copy("changed");
+    let copy = copy();
+    let folder = copy.path();
     for file in [bundle::PUBLIC_KEY, bundle::KEYSET, bundle::CRS] {
         let honest = fs::read(folder.join(file)).unwrap();
         let load = || match file {
-            bundle::PUBLIC_KEY | bundle::CRS => PublicKeys::load(&folder).map(|_| ()),
-            _ => EvalKeys::load(&folder).map(|_| ()),
+            bundle::PUBLIC_KEY | bundle::CRS => PublicKeys::load(folder).map(|_| ()),
+            _ => EvalKeys::load(folder).map(|_| ()),
         };
         let mut flipped = honest.clone();
         flipped[honest.len() / 2] ^= 1;
@@ -71,13 +72,14 @@ fn a_changed_file_is_found_before_it_is_parsed() {
         assert!(matches!(load().unwrap_err(), BundleError::Io { .. }));
         fs::write(folder.join(file), honest).unwrap();
     }
-    PublicKeys::load(&folder).unwrap();
-    EvalKeys::load(&folder).unwrap();
+    PublicKeys::load(folder).unwrap();
+    EvalKeys::load(folder).unwrap();
 }
 
 #[test]
 fn a_changed_description_is_refused() {
-    let folder = copy("described");
+    let copy = copy();
+    let folder = copy.path();
     let honest = fs::read(folder.join(bundle::INFO)).unwrap();
     let edits: [fn(&mut serde_json::Value); 8] = [
         |i| i["version"] = 1.into(),
@@ -90,12 +92,12 @@ fn a_changed_description_is_refused() {
         |i| i["files"]["more.bin"] = i["files"][bundle::CRS].clone(),
     ];
     for edit in edits {
-        edit_info(&folder, edit);
-        assert!(matches!(KeyInfo::load(&folder), Err(BundleError::Info(_))));
+        edit_info(folder, edit);
+        assert!(matches!(KeyInfo::load(folder), Err(BundleError::Info(_))));
         fs::write(folder.join(bundle::INFO), &honest).unwrap();
     }
     fs::write(folder.join(bundle::INFO), vec![b' '; 1 << 20]).unwrap();
-    assert!(matches!(KeyInfo::load(&folder), Err(BundleError::Io { .. })));
+    assert!(matches!(KeyInfo::load(folder), Err(BundleError::Io { .. })));
 }
 
 /// Puts other bytes in the place of a file, in a bundle that adds up again.
@@ -111,24 +113,25 @@ fn swap(folder: &Path, to: &str, bytes: &[u8]) {
 
 #[test]
 fn well_described_files_of_the_wrong_kind_are_refused() {
-    let folder = copy("swapped");
-    let swap = |to: &str, bytes: &[u8]| swap(&folder, to, bytes);
+    let copy = copy();
+    let folder = copy.path();
+    let swap = |to: &str, bytes: &[u8]| swap(folder, to, bytes);
     let read = |file: &str| fs::read(fixture().folder.join(file)).unwrap();
     let honest = read(bundle::KEYSET);
     swap(bundle::KEYSET, &read(bundle::PUBLIC_KEY));
-    assert!(matches!(EvalKeys::load(&folder), Err(BundleError::Format { source: FormatError::Malformed(_), .. })));
+    assert!(matches!(EvalKeys::load(folder), Err(BundleError::Format { source: FormatError::Malformed(_), .. })));
     let mut longer = honest.clone();
     longer.push(0);
     swap(bundle::KEYSET, &longer);
-    let refused = EvalKeys::load(&folder).unwrap_err();
+    let refused = EvalKeys::load(folder).unwrap_err();
     assert!(matches!(refused, BundleError::Format { source: FormatError::Trailing { bytes: 1 }, .. }));
     swap(bundle::KEYSET, &honest);
     for (file, other) in [(bundle::PUBLIC_KEY, &honest[..1000]), (bundle::CRS, &read(bundle::PUBLIC_KEY))] {
         swap(file, other);
-        assert!(matches!(PublicKeys::load(&folder), Err(BundleError::Format { .. })));
+        assert!(matches!(PublicKeys::load(folder), Err(BundleError::Format { .. })));
         swap(file, &read(file));
     }
-    PublicKeys::load(&folder).unwrap();
+    PublicKeys::load(folder).unwrap();
 }
 
 /// A key set put together from parts of the fixture's.
@@ -143,10 +146,11 @@ fn edited(
 
 #[test]
 fn key_sets_with_other_parts_are_refused() {
-    let folder = copy("parts");
+    let copy = copy();
+    let folder = copy.path();
     let refused = |bytes: Vec<u8>| {
-        swap(&folder, bundle::KEYSET, &bytes);
-        match EvalKeys::load(&folder).unwrap_err() {
+        swap(folder, bundle::KEYSET, &bytes);
+        match EvalKeys::load(folder).unwrap_err() {
             BundleError::Format { file: bundle::KEYSET, source } => assert_eq!(source, FormatError::OtherParameters),
             other => panic!("{other}"),
         }
@@ -183,24 +187,26 @@ fn key_sets_with_other_parts_are_refused() {
 
 #[test]
 fn a_public_key_of_another_key_is_refused() {
-    let folder = copy("other-public-key");
+    let copy = copy();
+    let folder = copy.path();
     let (other, _) = keygen::generate(PARAMS, false);
     let crs = kms_fhe::crs::load_or_make_insecure(PARAMS, fixture().folder.parent()).unwrap();
-    let foreign = folder.with_extension("foreign");
-    bundle::write(&foreign, &other, &crs, [7; 32]).unwrap();
-    swap(&folder, bundle::PUBLIC_KEY, &fs::read(foreign.join(bundle::PUBLIC_KEY)).unwrap());
-    PublicKeys::load(&folder).unwrap();
-    assert!(matches!(EvalKeys::load(&folder), Err(BundleError::OtherPublicKey)));
+    let foreign = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    bundle::write(foreign.path(), &other, &crs, [7; 32]).unwrap();
+    swap(folder, bundle::PUBLIC_KEY, &fs::read(foreign.path().join(bundle::PUBLIC_KEY)).unwrap());
+    PublicKeys::load(folder).unwrap();
+    assert!(matches!(EvalKeys::load(folder), Err(BundleError::OtherPublicKey)));
 }
 
 #[test]
 fn mutants_of_a_key_set_are_refused_or_load() {
-    let folder = copy("mutants");
+    let copy = copy();
+    let folder = copy.path();
     let honest = fs::read(folder.join(bundle::KEYSET)).unwrap();
     let mut refused = 0;
     for mutant in mutations(&honest, 60, 11) {
-        swap(&folder, bundle::KEYSET, &mutant);
-        match bounded(mutant.len(), || EvalKeys::load(&folder)) {
+        swap(folder, bundle::KEYSET, &mutant);
+        match bounded(mutant.len(), || EvalKeys::load(folder)) {
             Ok(_) => {}
             Err(BundleError::Format { .. } | BundleError::OtherPublicKey) => refused += 1,
             Err(other) => panic!("{other}"),

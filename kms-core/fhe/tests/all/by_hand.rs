@@ -1,6 +1,6 @@
 //! A key as a key generation makes it, written down a second time and in the simplest way.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use kms_algebra::Word;
@@ -12,6 +12,7 @@ use kms_mpc::Committee;
 use kms_mpc::dkg::spec::{KeySpec, Masks, Shape, Width};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tempfile::TempDir;
 
 use crate::fixture::PARAMS;
 
@@ -62,15 +63,15 @@ impl Key {
     }
 
     /// The bundle of these bodies.
-    pub(crate) fn write(&self, name: &str, bodies: &[Vec<u8>]) -> (PathBuf, KeyInfo) {
+    pub(crate) fn write(&self, bodies: &[Vec<u8>]) -> (TempDir, KeyInfo) {
         let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let folder = tmp.join(format!("by-hand-{}-{name}", std::process::id()));
+        let folder = TempDir::new_in(tmp).unwrap();
         let keys = assemble(PARAMS, self.with_compression, &SEED, |c| Ok(&bodies[c][..])).unwrap();
         assert_eq!((keys.params(), keys.has_compression()), (PARAMS, self.with_compression));
         // Checking it takes longer than everything else here.
         static CRS: OnceLock<Crs> = OnceLock::new();
         let crs = CRS.get_or_init(|| crs::load_or_make_insecure(PARAMS, Some(tmp)).unwrap());
-        let info = bundle::write(&folder, &keys, crs, [7; 32]).unwrap();
+        let info = bundle::write(folder.path(), &keys, crs, [7; 32]).unwrap();
         (folder, info)
     }
 

@@ -72,11 +72,11 @@ fn objects_that_nobody_could_read_are_not_written() {
 fn a_key_without_compression_says_so() {
     let f = fixture();
     let (public, _) = kms_fhe::keygen::generate(PARAMS, false);
-    let folder = f.folder.with_extension("plain");
+    let folder = tempfile::tempdir().unwrap();
     let crs = kms_fhe::crs::load_or_make_insecure(PARAMS, f.folder.parent()).unwrap();
-    let info = kms_fhe::bundle::write(&folder, &public, &crs, [7; 32]).unwrap();
+    let info = kms_fhe::bundle::write(folder.path(), &public, &crs, [7; 32]).unwrap();
     assert_eq!(info.files().count(), 3);
-    let eval = kms_fhe::EvalKeys::load(&folder).unwrap();
+    let eval = kms_fhe::EvalKeys::load(folder.path()).unwrap();
     assert!(!eval.has_compression() && f.eval.has_compression());
     let value = f.squashed(FheType::Bool, 1);
     let refused = object::encode_list(&eval, &info.key_id(), &[(handle(FheType::Bool, 0), &value)]).unwrap_err();
