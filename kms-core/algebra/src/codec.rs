@@ -83,7 +83,7 @@ impl<W: Word, const D: usize> Codec<W, D> {
         let agreeing = loop {
             let set = received.without(erased);
             let matrices = self.matrices.get(set);
-            next = matrices.open_columns(&by_party, next, &mut values);
+            next = matrices.open_columns(&by_party, next..columns, |column, value| values.set(column, value));
             if next == columns {
                 break set;
             }

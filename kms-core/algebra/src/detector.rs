@@ -4,7 +4,7 @@
 //! word of at most m − d − 1 wrong shares is always found; more wrong shares can hide in a codeword. Nothing is ever
 //! corrected and nobody is named.
 
-use crate::matrices::{Cache, index_by_party};
+use crate::matrices::{Cache, Matrices, index_by_party};
 use crate::{CommitteeError, GrVec, PartyId, PartySet, Word, shamir};
 
 /// Checks and opens sharings of degree ≤ d of one committee, with words of 64 and of 128 bits. Share it: calls take
@@ -32,23 +32,46 @@ impl<const D: usize> Detector<D> {
         Ok(Self { n, degree, matrices: Cache::new(degree) })
     }
 
-    /// f(0) of every column if in every column all shares lie on one polynomial of degree ≤ d; `None` otherwise, or with
-    /// fewer than d + 1 shares. Single-threaded and without allocation per value.
+    /// What opens words of these parties; `None` with fewer than d + 1.
     ///
-    /// Panics if a party is not of the committee or twice in the list, or if lengths differ: the caller has checked
-    /// them.
+    /// Panics if a party is not of the committee.
     #[must_use]
-    pub fn open<W: Word>(&self, shares: &[(PartyId, &GrVec<W, D>)]) -> Option<GrVec<W, D>> {
-        let received: PartySet = shares.iter().map(|(p, _)| *p).collect();
-        assert!(received.len() == shares.len() && received.without(PartySet::all(self.n)).is_empty());
-        if shares.len() <= self.degree {
-            return None;
-        }
-        let columns = shares[0].1.len();
-        assert!(shares.iter().all(|(_, s)| s.len() == columns));
-        let mut values = GrVec::zeros(columns);
-        let matrices = self.matrices.get(received).cast::<W>();
-        (matrices.open_columns(&index_by_party(shares), 0, &mut values) == columns).then_some(values)
+    pub fn of<W: Word>(&self, parties: PartySet) -> Option<Opener<W, D>> {
+        assert!(parties.without(PartySet::all(self.n)).is_empty());
+        (parties.len() > self.degree).then(|| Opener { parties, matrices: self.matrices.get(parties).cast() })
+    }
+}
+
+/// Checks and opens words of one set of parties.
+pub struct Opener<W: Word, const D: usize> {
+    parties: PartySet,
+    matrices: Matrices<W, D>,
+}
+
+impl<W: Word, const D: usize> core::fmt::Debug for Opener<W, D> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("Opener").field(&self.parties).finish()
+    }
+}
+
+impl<W: Word, const D: usize> Opener<W, D> {
+    /// Writes f(0) of the columns from `first` on to `values`, as many as its slices, one per coefficient, are long. Whether
+    /// in each of them all shares lie on one polynomial of degree ≤ d: if not, `values` means nothing. Single-threaded and
+    /// without allocation per value.
+    ///
+    /// Panics if the shares are not one of each party of the set, if slices have different lengths, or beyond the end.
+    #[must_use]
+    pub fn open(&self, shares: &[(PartyId, &GrVec<W, D>)], first: usize, values: &mut [&mut [W]; D]) -> bool {
+        let given: PartySet = shares.iter().map(|(p, _)| *p).collect();
+        assert!(given == self.parties && shares.len() == given.len());
+        let columns = first..first + values[0].len();
+        let end = columns.end;
+        let opened = self.matrices.open_columns(&index_by_party(shares), columns, |column, value| {
+            for (values, word) in values.iter_mut().zip(value.0) {
+                values[column - first] = word;
+            }
+        });
+        opened == end
     }
 }
 
@@ -74,6 +97,17 @@ mod tests {
         (secrets, shares)
     }
 
+    fn open<W: Word, const D: usize>(
+        detector: &Detector<D>,
+        shares: &[(PartyId, &GrVec<W, D>)],
+    ) -> Option<GrVec<W, D>> {
+        let opener = detector.of(shares.iter().map(|(p, _)| *p).collect())?;
+        let mut values = GrVec::zeros(shares[0].1.len());
+        let right =
+            values.tiles_mut(2).enumerate().fold(true, |right, (tile, mut out)| opener.open(shares, 2 * tile, &mut out) & right);
+        right.then_some(values)
+    }
+
     fn opens_unless_a_share_is_wrong<W: Word, const D: usize>(n: usize, t: usize, seed: u64) {
         let detector = Detector::<D>::new(n, t, 2 * t).unwrap();
         let (secrets, mut shares) = shares::<W, D>(n, t, seed);
@@ -82,7 +116,7 @@ mod tests {
             let first = rng.next_u32() as usize % (n - m + 1);
             let list = |shares: &[GrVec<W, D>]| {
                 let list: Vec<_> = PartyId::all(n).zip(shares).skip(first).take(m).collect();
-                detector.open(&list)
+                open(&detector, &list)
             };
             assert_eq!(list(&shares), Some(secrets.clone()));
             let wrong = first + rng.next_u32() as usize % m;
@@ -95,7 +129,7 @@ mod tests {
             shares[wrong].set(column, right);
         }
         let few: Vec<_> = PartyId::all(2 * t).zip(&shares).collect();
-        assert_eq!(detector.open(&few), None);
+        assert_eq!(open(&detector, &few), None);
     }
 
     proptest! {
@@ -126,7 +160,7 @@ mod tests {
                     let share = shares[party.slot()].get(2);
                     shares[party.slot()].set(2, share + g(Gr::point(party)));
                     let list: Vec<_> = PartyId::all(n).zip(&shares).collect();
-                    let opened = detector.open(&list);
+                    let opened = open(&detector, &list);
                     if joined <= t {
                         prop_assert_eq!(opened, None);
                     } else {

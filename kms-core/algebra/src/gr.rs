@@ -95,6 +95,37 @@ impl<W: Word, const D: usize> Gr<W, D> {
         Self(c)
     }
 
+    /// The product with itself: D·(D + 1)/2 products of words.
+    #[must_use]
+    #[inline]
+    pub fn square(&self) -> Self {
+        // Up to X^(2·D − 2), in an array that is long enough for D = 5.
+        let mut product = [W::ZERO; 9];
+        for (i, a) in self.0.iter().enumerate() {
+            product[2 * i] = product[2 * i].plus(a.times(*a));
+            let twice = a.plus(*a);
+            for (j, b) in self.0.iter().enumerate().skip(i + 1) {
+                product[i + j] = product[i + j].plus(twice.times(*b));
+            }
+        }
+        for power in (D..2 * D - 1).rev() {
+            for lower in [power - D, power - D + Self::MIDDLE] {
+                product[lower] = product[lower].minus(product[power]);
+            }
+        }
+        Self(core::array::from_fn(|c| product[c]))
+    }
+
+    /// The product with the point of a party: sums only.
+    #[must_use]
+    #[inline]
+    pub fn times_point(&self, party: PartyId) -> Self {
+        (0..D).rev().fold(Self::ZERO, |product, bit| {
+            let shifted = product.times_x();
+            if party.index() >> bit & 1 == 1 { shifted + *self } else { shifted }
+        })
+    }
+
     /// The matrix M of the multiplication with this element: (self · x)_r = Σ_c M\[r\]\[c\] · x_c.
     #[must_use]
     pub fn matrix(&self) -> [[W; D]; D] {
@@ -212,6 +243,8 @@ mod tests {
         assert_eq!(a * (b * c), (a * b) * c);
         assert_eq!(a * (b + c), a * b + a * c);
         assert_eq!(a.times_x(), a * Gr(core::array::from_fn(|j| if j == 1 { W::ONE } else { W::ZERO })));
+        assert_eq!(a.square(), a * a);
+        assert!(PartyId::all((1 << D) - 1).all(|p| a.times_point(p) == a * Gr::point(p)));
         let m = a.matrix();
         let by_matrix =
             Gr(core::array::from_fn(|r| m[r].iter().zip(b.0).fold(W::ZERO, |sum, (m, x)| sum.plus(m.times(x)))));

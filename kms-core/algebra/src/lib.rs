@@ -32,7 +32,7 @@ mod vec;
 mod word;
 
 pub use codec::{Codec, Decoded};
-pub use detector::Detector;
+pub use detector::{Detector, Opener};
 pub use error::{CommitteeError, Undecided};
 pub use gf::Gf;
 pub use gr::Gr;

@@ -4,6 +4,7 @@
 //! the others' shares must be, and the secret, is linear in the base's. Matrices are cached per set.
 
 use core::num::NonZeroUsize;
+use core::ops::Range;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -81,12 +82,17 @@ impl<W: Word, const D: usize> Matrices<W, D> {
         (base, checked)
     }
 
-    /// Opens columns from `start` on, until one has a syndrome other than zero; its index, or the number of columns.
-    pub(crate) fn open_columns(&self, shares: &ByParty<'_, W, D>, start: usize, values: &mut GrVec<W, D>) -> usize {
+    /// Opens columns until one has a syndrome other than zero; its index, or the end.
+    pub(crate) fn open_columns(
+        &self,
+        shares: &ByParty<'_, W, D>,
+        columns: Range<usize>,
+        mut opened: impl FnMut(usize, Gr<W, D>),
+    ) -> usize {
         let (base, checked) = self.split(shares);
-        let columns = values.len();
+        let end = columns.end;
         let mut buffer = [W::ZERO; MAX_BASE_WORDS];
-        for column in start..columns {
+        for column in columns {
             let words = gather(&base, column, &mut buffer);
             let mut syndrome = W::ZERO;
             for (share, rows) in checked.iter().zip(self.check.chunks_exact(D * words.len())) {
@@ -97,12 +103,12 @@ impl<W: Word, const D: usize> Matrices<W, D> {
             if syndrome != W::ZERO {
                 return column;
             }
-            values.set(
+            opened(
                 column,
                 Gr(core::array::from_fn(|c| dot(&self.open[c * words.len()..(c + 1) * words.len()], words))),
             );
         }
-        columns
+        end
     }
 
     /// Received minus expected share of each checked party.

@@ -74,6 +74,15 @@ impl<W: Word, const D: usize> GrVec<W, D> {
         }
     }
 
+    /// The vector in pieces of `size` elements, the last one shorter: of each piece its coefficients, as slices. Panics if
+    /// `size` is 0.
+    pub fn tiles_mut(&mut self, size: usize) -> impl ExactSizeIterator<Item = [&mut [W]; D]> {
+        let tiles = self.len.div_ceil(size);
+        let mut coefficients = self.words.chunks_exact_mut(self.len.max(1));
+        let mut pieces: [_; D] = core::array::from_fn(|_| coefficients.next().unwrap_or_default().chunks_mut(size));
+        (0..tiles).map(move |_| pieces.each_mut().map(|pieces| pieces.next().unwrap_or_default()))
+    }
+
     /// The elements in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Gr<W, D>> + '_ {
         (0..self.len).map(|i| self.get(i))
@@ -95,5 +104,24 @@ impl<W: Word, const D: usize> FromIterator<Gr<W, D>> for GrVec<W, D> {
 impl<W: Word, const D: usize> fmt::Debug for GrVec<W, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GrVec({} elements)", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_are_the_vector_in_pieces() {
+        for len in 0..10 {
+            let mut vector = GrVec::<u64, 4>::zeros(len);
+            for (tile, coefficients) in vector.tiles_mut(3).enumerate() {
+                for (c, words) in coefficients.into_iter().enumerate() {
+                    words.iter_mut().enumerate().for_each(|(i, word)| *word = (10 * (3 * tile + i) + c) as u64);
+                }
+            }
+            assert!((0..len).all(|i| vector.get(i).0 == [0, 1, 2, 3].map(|c| 10 * i as u64 + c)));
+            assert_eq!(vector.tiles_mut(3).len(), len.div_ceil(3));
+        }
     }
 }

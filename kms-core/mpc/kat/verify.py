@@ -152,8 +152,10 @@ assert cmac(bytes.fromhex("2b7e151628aed2a6abf7158809cf4f3c"), b"").hex() == "bb
 def prss(kind, n, t, degree, party, keys, session, index):
     k = 64 if kind.endswith("_64") else 128
     ring, word = Ring(k, degree), k // 8
-    purpose = {"uniform_64": 1, "uniform_128": 2, "uniform_z_64": 3, "uniform_z_128": 4, "zero_64": 5, "zero_128": 6, "mask": 7}[kind]
-    size = 32 if kind == "mask" else word if "_z_" in kind else degree * word * (t if "zero" in kind else 1)
+    purpose = {"uniform_64": 1, "uniform_128": 2, "uniform_z_64": 3, "uniform_z_128": 4, "zero_64": 5, "zero_128": 6, "mask": 7,
+               "triple_64": 8, "triple_128": 9}[kind]
+    one_word = "_z_" in kind or "triple" in kind
+    size = 32 if kind == "mask" else word if one_word else degree * word * (t if "zero" in kind else 1)
     point, total = ring.point(party), ring.zero
     for item in keys:
         outside = [j for j in range(1, n + 1) if not item["set"] >> (j - 1) & 1]
@@ -166,7 +168,7 @@ def prss(kind, n, t, degree, party, keys, session, index):
         if kind == "mask":
             psi = ring.one[:]
             psi[0] = (sum(w % (1 << 111) for w in words) - (1 << 111)) % ring.mod
-        elif "_z_" in kind:
+        elif one_word:
             psi = [words[0]] + ring.zero[1:]
         elif "zero" in kind:
             psi = ring.zero
@@ -214,7 +216,9 @@ def check_sessions():
 
 def check_prss():
     for v in load(HERE / "prss.json"):
-        for kind in ("uniform_64", "uniform_128", "uniform_z_64", "uniform_z_128", "zero_64", "zero_128", "mask"):
+        kinds = ("uniform_64", "uniform_128", "uniform_z_64", "uniform_z_128", "zero_64", "zero_128", "mask", "triple_64",
+                 "triple_128")
+        for kind in kinds:
             share = prss(kind, v["n"], v["t"], v["degree"], v["party"], v["keys"], v["session"], v["index"])
             assert share == integers(v[kind]), kind
 

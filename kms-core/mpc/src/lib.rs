@@ -37,6 +37,7 @@ pub mod prss;
 pub mod prss_setup;
 mod session;
 pub mod sim;
+mod tiles;
 pub mod vss;
 pub mod wire;
 

@@ -11,18 +11,21 @@
 //! Source: Cramer, Damgård and Ishai, TCC 2005, §4 (sharing) and ePrint 2023/815 §5 (masks).
 
 mod mac;
+mod reveal;
+mod share;
 mod stream;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 
 use aes::Aes128Enc;
-use kms_algebra::{Gr, GrVec, PartyId, PartySet, Word};
+use kms_algebra::{Gr, PartyId, PartySet, Word};
 use kms_encoding::PrssKey;
 use kms_encoding::rounding::FLOOD_LOG2;
 use zeroize::{Zeroize, Zeroizing};
 
 use self::mac::Mac;
-use self::stream::{Buffer, MAX_BYTES};
+pub(crate) use self::reveal::StreamKeys;
+use self::stream::Buffer;
 use crate::{Committee, SessionId, SetupError};
 
 /// Values that are made between two looks at a key stream.
@@ -53,20 +56,28 @@ impl Purpose {
     }
 }
 
+/// Where the stream keys of a set come from.
+enum Source {
+    /// Keyed with r_A: the key schedule is computed once.
+    Set(Mac),
+    /// The keys of one session, which were revealed.
+    Session(StreamKeys),
+}
+
 /// One set that this party is a member of.
 struct Set<const D: usize> {
-    /// Keyed with r_A: the key schedule is computed once.
-    mac: Mac,
+    source: Source,
     /// f_A(α_i) mod 2^128; mod 2^64 it is the same, reduced.
     weight: Gr<u128, D>,
 }
 
 /// The PRSS of one party in one epoch, over a ring of degree D. Its keys are erased on drop.
 ///
-/// All functions are synchronous, single-threaded and allocate nothing per value.
+/// All functions are synchronous and allocate nothing per value. Masks are made by the calling thread, long vectors of
+/// shares on rayon's pool.
 pub struct Prss<const D: usize> {
     t: usize,
-    point: Gr<u128, D>,
+    own: PartyId,
     sets: Vec<Set<D>>,
     /// The same sets, if masks can be made four sets at a time.
     #[cfg(target_arch = "x86_64")]
@@ -98,12 +109,12 @@ impl<const D: usize> Prss<D> {
             .iter()
             .map(|key| {
                 let outside = committee.parties().filter(|p| key.set >> p.slot() & 1 == 0);
-                Set { mac: Mac::new(&key.key), weight: weight(outside, point) }
+                Set { source: Source::Set(Mac::new(&key.key)), weight: weight(outside, point) }
             })
             .collect();
         Ok(Self {
             t: committee.t(),
-            point,
+            own,
             sets,
             #[cfg(target_arch = "x86_64")]
             wide: wide::Wide::new(committee.n(), own, keys),
@@ -157,80 +168,14 @@ impl<const D: usize> Prss<D> {
             *share += Gr(core::array::from_fn(|c| sums[c][i]));
         }
     }
-
-    /// Shares of uniformly random ring elements number `first..first + count`: ψ_A fills a ring element.
-    #[must_use]
-    pub fn uniform<W: Word>(&self, session: &SessionId, first: u64, count: usize) -> GrVec<W, D> {
-        let purpose = Purpose::by_word::<W>(Purpose::Uniform64, Purpose::Uniform128);
-        self.sum(purpose, session, first, count, D * W::BYTES, |weight, bytes| *weight * read_element(bytes))
-    }
-
-    /// Shares of uniformly random values of Z_2^k number `first..first + count`: ψ_A fills a word.
-    #[must_use]
-    pub fn uniform_z<W: Word>(&self, session: &SessionId, first: u64, count: usize) -> GrVec<W, D> {
-        let purpose = Purpose::by_word::<W>(Purpose::UniformZ64, Purpose::UniformZ128);
-        self.sum(purpose, session, first, count, W::BYTES, |weight, bytes| weight.scale(W::read_le(bytes)))
-    }
-
-    /// Like [`Self::uniform_z`] out of streams of their own: what products of secrets are masked with.
-    #[must_use]
-    pub fn triple<W: Word>(&self, session: &SessionId, first: u64, count: usize) -> GrVec<W, D> {
-        let purpose = Purpose::by_word::<W>(Purpose::Triple64, Purpose::Triple128);
-        self.sum(purpose, session, first, count, W::BYTES, |weight, bytes| weight.scale(W::read_le(bytes)))
-    }
-
-    /// Shares of degree 2t of zero number `first..first + count`, uniformly random among all of them:
-    /// Σ_A f_A(α_i)·Σ_{j=1..t} α_i^j·χ_{A,j}.
-    #[must_use]
-    pub fn zero<W: Word>(&self, session: &SessionId, first: u64, count: usize) -> GrVec<W, D> {
-        let purpose = Purpose::by_word::<W>(Purpose::Zero64, Purpose::Zero128);
-        let (size, point) = (D * W::BYTES, self.point.cast::<W>());
-        self.sum(purpose, session, first, count, self.t * size, |weight, bytes| {
-            let chi = bytes.chunks_exact(size).rev().map(read_element);
-            *weight * chi.fold(Gr::ZERO, |sum, chi| (sum + chi) * point)
-        })
-    }
-
-    /// Σ over the sets of `term(weight, bytes of the value)`.
-    fn sum<W: Word>(
-        &self,
-        purpose: Purpose,
-        session: &SessionId,
-        first: u64,
-        count: usize,
-        bytes_per_value: usize,
-        term: impl Fn(&Gr<W, D>, &[u8]) -> Gr<W, D>,
-    ) -> GrVec<W, D> {
-        let mut out = GrVec::zeros(count);
-        let mut keystream = Buffer::new();
-        let mut buffer = Zeroizing::new([0u8; MAX_BYTES]);
-        // One block less: a value may start inside a block.
-        let per_tile = (MAX_BYTES - 16) / bytes_per_value;
-        for set in &self.sets {
-            let cipher = set.stream(purpose, session);
-            let weight = set.weight.cast::<W>();
-            let mut done = 0;
-            while done < count {
-                let now = per_tile.min(count - done);
-                let bytes = &mut buffer[..now * bytes_per_value];
-                keystream.bytes(&cipher, (first + done as u64) * bytes_per_value as u64, bytes);
-                for (i, bytes) in bytes.chunks_exact(bytes_per_value).enumerate() {
-                    let sum = out.get(done + i) + term(&weight, bytes);
-                    out.set(done + i, sum);
-                }
-                done += now;
-            }
-        }
-        out
-    }
 }
 
 impl<const D: usize> Set<D> {
     /// The stream of this set for a purpose in a session.
     fn stream(&self, purpose: Purpose, session: &SessionId) -> Aes128Enc {
-        let mut key = self.mac.compute(&message(purpose, session));
-        let cipher = aes::cipher::KeyInit::new(&key);
-        key.as_mut_slice().zeroize();
+        let mut key = self.source.key(purpose, session);
+        let cipher = aes::cipher::KeyInit::new(&key.into());
+        key.zeroize();
         cipher
     }
 }
@@ -261,10 +206,6 @@ fn numerator<const D: usize>(n: usize, own: PartyId, set: u32) -> Gr<u128, D> {
         let outside = set >> j.slot() & 1 == 0;
         product * (Gr::point(j) - if outside { Gr::point(own) } else { Gr::ZERO })
     })
-}
-
-fn read_element<W: Word, const D: usize>(bytes: &[u8]) -> Gr<W, D> {
-    Gr(core::array::from_fn(|c| W::read_le(&bytes[c * W::BYTES..])))
 }
 
 #[cfg(test)]

@@ -12,11 +12,13 @@
 
 use kms_algebra::{Gr, GrVec, Word};
 
-use crate::SessionId;
 use crate::prss::Prss;
+use crate::{SessionId, tiles};
 
 /// Values v that share one opened ring element.
 pub const PER_OPENING: usize = 4;
+/// Elements that are worked on at a time.
+const TILE: usize = 256;
 
 /// An opened value is odd: impossible for v = a² + a, so a party that can't be named computed nonsense, this one included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +38,7 @@ pub const fn packed_len(count: usize) -> usize {
 /// their v = a² + a: element g is Σ_j X^j·v_(4g + j). What is missing in the last one is 0.
 ///
 /// Positions are those of the streams of the session: `first` is a multiple of [`PER_OPENING`], and a batch equals its
-/// groups of four. Panics otherwise.
+/// groups of four. Panics otherwise. Long batches are made on rayon's pool.
 #[must_use]
 pub fn square<W: Word, const D: usize>(
     prss: &Prss<D>,
@@ -47,12 +49,20 @@ pub fn square<W: Word, const D: usize>(
     assert!(first.is_multiple_of(PER_OPENING as u64));
     let a = prss.uniform_z::<W>(session, first, count);
     let mut packed = prss.zero::<W>(session, first / PER_OPENING as u64, packed_len(count));
-    for group in 0..packed.len() {
-        let bits = group * PER_OPENING..count.min((group + 1) * PER_OPENING);
-        // Horner in X.
-        let sum = bits.rev().fold(Gr::ZERO, |sum, i| sum.times_x() + a.get(i) * (a.get(i) + Gr::ONE));
-        packed.set(group, packed.get(group) + sum);
-    }
+    tiles::for_each(&mut packed, TILE, |tile, mut packed| {
+        for i in 0..packed[0].len() {
+            let start = (tile * TILE + i) * PER_OPENING;
+            let bits = start..count.min(start + PER_OPENING);
+            // Horner in X.
+            let sum = bits.rev().fold(Gr::ZERO, |sum: Gr<W, D>, bit| {
+                let a = a.get(bit);
+                sum.times_x() + a.square() + a
+            });
+            for (packed, word) in packed.iter_mut().zip(sum.0) {
+                packed[i] = packed[i].plus(word);
+            }
+        }
+    });
     (a, packed)
 }
 
@@ -67,11 +77,18 @@ pub fn solve<W: Word, const D: usize>(mut a: GrVec<W, D>, opened: &[W]) -> Resul
     if let Some(position) = opened.iter().position(|v| v.bit(0)) {
         return Err(OddValue { position });
     }
-    for (i, v) in opened.iter().enumerate() {
-        let (r, inverse) = even_root(*v);
-        let bit = (Gr::constant(r) - a.get(i)).scale(inverse);
-        a.set(i, bit);
-    }
+    tiles::for_each(&mut a, TILE, |tile, a| {
+        let mut roots = [(W::ZERO, W::ZERO); TILE];
+        for (root, v) in roots.iter_mut().zip(&opened[tile * TILE..]) {
+            *root = even_root(*v);
+        }
+        for (c, a) in a.into_iter().enumerate() {
+            for (a, (root, inverse)) in a.iter_mut().zip(&roots) {
+                let root = if c == 0 { *root } else { W::ZERO };
+                *a = root.minus(*a).times(*inverse);
+            }
+        }
+    });
     Ok(a)
 }
 

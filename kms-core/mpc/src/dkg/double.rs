@@ -5,10 +5,15 @@
 //! over **all** parties that are not excluded; with at most t liars among them the value is right. t + 1 parties that
 //! together add a multiple of a codeword of minimum weight would not be found: outside the assumption.
 
-use kms_algebra::{CommitteeError, Detector, GrVec, PartyId, Word};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kms_algebra::{CommitteeError, Detector, GrVec, PartyId, PartySet, Word};
 
 use super::bits::PER_OPENING;
-use crate::Committee;
+use crate::{Committee, tiles};
+
+/// Columns that are opened at a time.
+const TILE: usize = 256;
 
 /// Opens sharings of degree 2t of one committee.
 #[derive(Debug)]
@@ -28,10 +33,21 @@ impl<const D: usize> Double<D> {
     /// whatever they are.
     ///
     /// Panics if a party is not of the committee or twice in the list, or if lengths differ: the caller has checked
-    /// them. Single-threaded.
+    /// them. Long vectors are opened on rayon's pool.
     #[must_use]
     pub fn open<W: Word>(&self, shares: &[(PartyId, &GrVec<W, D>)]) -> Option<GrVec<W, D>> {
-        self.0.open(shares)
+        let parties: PartySet = shares.iter().map(|(p, _)| *p).collect();
+        let opener = self.0.of(parties)?;
+        let columns = shares.first().map_or(0, |(_, share)| share.len());
+        assert!(parties.len() == shares.len() && shares.iter().all(|(_, share)| share.len() == columns));
+        let mut values = GrVec::zeros(columns);
+        let wrong = AtomicBool::new(false);
+        tiles::for_each(&mut values, TILE, |tile, mut values| {
+            if !wrong.load(Ordering::Relaxed) && !opener.open(shares, tile * TILE, &mut values) {
+                wrong.store(true, Ordering::Relaxed);
+            }
+        });
+        (!wrong.into_inner()).then_some(values)
     }
 }
 

@@ -7,6 +7,11 @@
 
 use kms_algebra::{GrVec, Word};
 
+use crate::tiles;
+
+/// Samples that are worked on at a time.
+const TILE: usize = 64;
+
 /// Random bits of one sample.
 #[must_use]
 pub const fn bits_of_sample(b: u32) -> usize {
@@ -19,17 +24,20 @@ pub const fn bits_of_sample(b: u32) -> usize {
 /// Panics if the number of bits is not a multiple of b + 2, or if 2^b is no word.
 #[must_use]
 pub fn tuniform<W: Word, const D: usize>(bits: &GrVec<W, D>, b: u32) -> GrVec<W, D> {
-    assert!(b < W::BITS && bits.len().is_multiple_of(bits_of_sample(b)));
-    let mut samples = GrVec::zeros(bits.len() / bits_of_sample(b));
-    for c in 0..D {
-        let lowest = if c == 0 { W::truncate(1 << b) } else { W::ZERO };
-        let shares = bits.coefficient(c).chunks_exact(bits_of_sample(b));
-        for (sample, shares) in samples.coefficient_mut(c).iter_mut().zip(shares) {
-            let (extra, digits) = (shares[b as usize + 1], &shares[..=b as usize]);
-            let sum = digits.iter().rev().fold(W::ZERO, |sum, digit| sum.plus(sum).plus(*digit));
-            *sample = sum.plus(extra).minus(lowest);
+    let width = bits_of_sample(b);
+    assert!(b < W::BITS && bits.len().is_multiple_of(width));
+    let mut samples = GrVec::zeros(bits.len() / width);
+    tiles::for_each(&mut samples, TILE, |tile, samples| {
+        for (c, samples) in samples.into_iter().enumerate() {
+            let lowest = if c == 0 { W::truncate(1 << b) } else { W::ZERO };
+            let shares = bits.coefficient(c)[tile * TILE * width..].chunks_exact(width);
+            for (sample, shares) in samples.iter_mut().zip(shares) {
+                let (extra, digits) = (shares[b as usize + 1], &shares[..=b as usize]);
+                let sum = digits.iter().rev().fold(W::ZERO, |sum, digit| sum.plus(sum).plus(*digit));
+                *sample = sum.plus(extra).minus(lowest);
+            }
         }
-    }
+    });
     samples
 }
 

@@ -1,4 +1,4 @@
-use kms_algebra::{Codec, shamir};
+use kms_algebra::{Codec, GrVec, shamir};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;

@@ -14,6 +14,8 @@
 //! Where the processor lacks AVX-512 with IFMA and VAES, or a committee's numerators don't fit, the portable code gives
 //! the same bytes.
 
+mod sum;
+
 use core::arch::x86_64::{
     __m512i, _mm_add_epi64, _mm_cvtsi128_si64, _mm_extract_epi64, _mm256_add_epi64, _mm256_castsi256_si128,
     _mm256_extracti128_si256, _mm512_add_epi64, _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_and_si512,
@@ -27,6 +29,7 @@ use kms_encoding::PrssKey;
 use kms_encoding::rounding::FLOOD_LOG2;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+pub(super) use self::sum::Streams;
 use super::mac::{self, Mac};
 use super::{TILE, numerator};
 
@@ -53,6 +56,8 @@ struct Quad<const D: usize> {
 /// All sets of a party. Erased on drop.
 pub(super) struct Wide<const D: usize> {
     quads: Vec<Quad<D>>,
+    /// Of every set.
+    weights: Vec<sum::Weights<D>>,
     /// (Π_{j ≠ i} α_j)^{-1}.
     scale: Gr<u128, D>,
     /// 2^(FLOOD_LOG2 + 1)·Σ_A N_A: what makes the sums of two non-negative uniforms symmetric.
@@ -75,6 +80,7 @@ impl<const D: usize> Wide<D> {
     pub(super) fn new(n: usize, own: PartyId, keys: &[PrssKey]) -> Option<Self> {
         let found = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512ifma")
             && is_x86_feature_detected!("vaes");
         if !found || keys.len() < FEWEST_SETS {
@@ -87,12 +93,14 @@ impl<const D: usize> Wide<D> {
         }
         let denominator =
             PartyId::all(n).filter(|j| *j != own).fold(Gr::<u128, D>::ONE, |product, j| product * Gr::point(j));
-        let sum = numerators.iter().fold(Gr::ZERO, |sum, numerator| sum + *numerator);
+        let centre = numerators.iter().fold(Gr::ZERO, |sum, numerator| sum + *numerator);
         // SAFETY: the processor has the features that `quad` is compiled for: they were looked for above.
         #[expect(unsafe_code, reason = "see SAFETY")]
         let quads =
             keys.chunks(4).zip(numerators.chunks(4)).map(|(keys, weights)| unsafe { quad(keys, weights) }).collect();
-        Some(Self { quads, scale: denominator.inverse()?, centre: sum.scale(2 << FLOOD_LOG2) })
+        let scale = denominator.inverse()?;
+        let weights = numerators.iter().map(|numerator| sum::Weights::new(numerator, &scale)).collect();
+        Some(Self { quads, weights, scale, centre: centre.scale(2 << FLOOD_LOG2) })
     }
 
     /// Adds the masks of values `first..first + out.len()` of a stream whose keys are the MAC of `message`. `out` has at

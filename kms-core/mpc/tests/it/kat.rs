@@ -74,6 +74,8 @@ fn prss<const D: usize>(n: usize, t: usize, own: u8) -> Value {
         "zero_64": element(prss.zero::<u64>(&session, at, 1).get(0)),
         "zero_128": element(prss.zero::<u128>(&session, at, 1).get(0)),
         "mask": element(mask[0]),
+        "triple_64": element(prss.triple::<u64>(&session, at, 1).get(0)),
+        "triple_128": element(prss.triple::<u128>(&session, at, 1).get(0)),
     })
 }
 
