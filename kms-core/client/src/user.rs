@@ -142,7 +142,7 @@ impl UserDecryption {
             bound,
             decoder,
             response_domain: domain.eip712(),
-            domain: domain.clone(),
+            domain: *domain,
             pair,
             permit_hash: request.permit.digest(request.host_chain_id, domain.verifying_contract),
             named_context: named.context(),
