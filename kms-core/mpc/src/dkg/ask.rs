@@ -1,0 +1,178 @@
+//! Asking peers, and what they are answered.
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{Either, select};
+use futures::stream::{FuturesUnordered, StreamExt};
+use kms_algebra::{PartyId, Word};
+
+use super::error::{Answerless, RunError};
+use super::evidence::{Culprit, Misdeed};
+use super::exchange::{AskError, Exchange, Signer};
+use super::journal::Journal;
+use super::message::{Ask, Question};
+use super::plan;
+use super::run::{Inner, MAX_ATTEMPTS};
+use super::work;
+
+/// Pause after "not yet".
+const AGAIN: Duration = Duration::from_millis(20);
+/// Longest pause after a peer could not be reached.
+const UNREACHABLE: Duration = Duration::from_secs(2);
+
+/// What becomes of a question.
+enum Reply {
+    Now(Bytes),
+    Bodies { component: usize, offset: usize, len: usize },
+    Hold,
+}
+
+impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
+    /// Asks until there is an answer that `read` takes.
+    pub(super) async fn ask<E: Exchange, T>(
+        &self,
+        ex: &E,
+        peer: PartyId,
+        question: Question,
+        read: impl Fn(&Bytes) -> Option<T> + Send,
+    ) -> Result<T, RunError> {
+        let bytes = question.encode();
+        let mut unreachable = AGAIN;
+        loop {
+            let pause = match ex.ask(peer, bytes.clone()).await {
+                Ok(answer) => {
+                    self.count(bytes.len(), answer.len());
+                    if let Some(value) = read(&answer) {
+                        return Ok(value);
+                    }
+                    self.malformed(peer, question.chunk);
+                    self.config.patience / 8
+                }
+                Err(AskError::Closed) => return Err(RunError::Closed),
+                Err(AskError::NotYet) => AGAIN,
+                Err(AskError::Unreachable) => {
+                    unreachable = (unreachable * 2).min(UNREACHABLE);
+                    unreachable
+                }
+            };
+            ex.sleep(pause).await;
+        }
+    }
+
+    /// Records that a peer answered with something that is no answer.
+    pub(super) fn malformed(&self, peer: PartyId, chunk: u32) {
+        self.change(|state| {
+            state.blame(Culprit { party: peer, misdeed: Misdeed::Malformed, chunk, evidence: Bytes::new() })
+        });
+    }
+
+    /// Answers a peer as soon as there is an answer.
+    pub(super) async fn answer(&self, from: PartyId, question: &Bytes) -> Result<Bytes, Answerless> {
+        if !self.config.committee.contains(from) {
+            return Err(Answerless::NotForYou);
+        }
+        let asked = Question::decode(question).ok_or(Answerless::Malformed)?;
+        let mut changes = self.version.subscribe();
+        let answer = loop {
+            changes.borrow_and_update();
+            match self.reply(&asked)? {
+                Reply::Now(answer) => break answer,
+                Reply::Bodies { component, offset, len } => {
+                    let bodies = self.journal.read_bodies(component, offset, len).await;
+                    break bodies.map_err(|_| Answerless::Journal)?;
+                }
+                Reply::Hold => {}
+            }
+            if changes.changed().await.is_err() {
+                return Err(Answerless::NotYet);
+            }
+        };
+        self.count(answer.len(), question.len());
+        Ok(answer)
+    }
+
+    fn reply(&self, asked: &Question) -> Result<Reply, Answerless> {
+        if asked.ask == Ask::Coin {
+            return Ok(Reply::Now(self.coin_share()));
+        }
+        let key = (asked.chunk, asked.attempt);
+        let chunk = self.plan.get(asked.chunk).filter(|_| asked.attempt < MAX_ATTEMPTS).ok_or(Answerless::Malformed)?;
+        let mut state = self.state();
+        let own = self.config.own;
+        let hold_or = |answer: Option<Bytes>| answer.map_or(Reply::Hold, Reply::Now);
+        Ok(match asked.ask {
+            Ask::Coin => Reply::Hold,
+            Ask::FrameA | Ask::FrameB | Ask::FrameC => {
+                let answer = state.attempts.get(&key).and_then(|attempt| match asked.ask {
+                    Ask::FrameA => attempt.word.get(&own).map(super::message::SignedFrame::encode),
+                    Ask::FrameB => attempt.b.clone(),
+                    _ => attempt.c.clone(),
+                });
+                let gone = answer.is_none() && state.done.get(&asked.chunk).is_some_and(|d| d.attempt == asked.attempt);
+                if gone && state.wanted.insert(asked.chunk) {
+                    drop(state);
+                    self.touch();
+                }
+                hold_or(answer)
+            }
+            Ask::Vote { known } => {
+                let answer = state.vote_answer(own, key);
+                let news = answer.certificate.is_some() || (answer.vote.is_some() && !known);
+                hold_or(news.then(|| answer.encode()))
+            }
+            Ask::Relay { instance, round } => {
+                let Some(attempt) = state.attempts.get_mut(&key) else { return Ok(Reply::Hold) };
+                let relay = attempt.relays.get(&(instance, round)).cloned();
+                if relay.is_none() && attempt.relay_wanted < Some(instance) {
+                    attempt.relay_wanted = Some(instance);
+                    drop(state);
+                    self.touch();
+                }
+                hold_or(relay)
+            }
+            Ask::Held { sender, hash } => {
+                let frame = state.attempts.get(&key).and_then(|attempt| attempt.frame(sender, &hash));
+                Reply::Now(frame.map(|frame| frame.frame.clone()).ok_or(Answerless::NotYet)?)
+            }
+            Ask::Keys => hold_or(state.attempts.get(&key).and_then(|attempt| attempt.keys.clone())),
+            Ask::Claim => Reply::Now(state.claim(asked.chunk).ok_or(Answerless::NotYet)?.encode()),
+            Ask::Result => {
+                if !state.done.contains_key(&asked.chunk) {
+                    return Err(Answerless::NotYet);
+                }
+                match chunk.component() {
+                    Some(component) => Reply::Bodies { component, offset: chunk.offset, len: chunk.result_bytes() },
+                    None => hold_or(state.values.get(&asked.chunk).cloned()),
+                }
+            }
+        })
+    }
+
+    /// This party's share of the coin.
+    pub(super) fn coin_share(&self) -> Bytes {
+        let share = self.prss.uniform::<u128>(&plan::coin_session(&self.config.run), 0, 1);
+        work::to_bytes(share.words()).into()
+    }
+
+    /// Elements of a coin's share, for its length.
+    pub(super) const COIN_BYTES: usize = D * <u128 as Word>::BYTES;
+}
+
+/// Runs `main` to its end, and `others` as long as it takes. An error of one of them is the end, too.
+pub(super) async fn alongside<T>(
+    main: impl Future<Output = Result<T, RunError>> + Send,
+    mut others: FuturesUnordered<impl Future<Output = Result<(), RunError>> + Send>,
+) -> Result<T, RunError> {
+    let mut main = core::pin::pin!(main);
+    loop {
+        if others.is_empty() {
+            return main.await;
+        }
+        match select(main.as_mut(), others.next()).await {
+            Either::Left((result, _)) => return result,
+            Either::Right((Some(Err(error)), _)) => return Err(error),
+            Either::Right(_) => {}
+        }
+    }
+}

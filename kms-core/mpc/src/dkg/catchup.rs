@@ -1,0 +1,113 @@
+//! Taking over chunks that others have finished.
+//!
+//! t + 1 equal claims about a chunk contain an honest one; what it gave then comes from any peer, checked against the hash.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::stream::{FuturesUnordered, StreamExt};
+use kms_algebra::PartyId;
+use sha2::{Digest, Sha256};
+
+use super::agree::Try;
+use super::error::RunError;
+use super::exchange::{AskError, Exchange, Signer};
+use super::journal::Journal;
+use super::message::{Ask, Claim, Question};
+use super::plan::{self, Chunk};
+use super::record::Record;
+use super::run::{Inner, MAX_ATTEMPTS};
+
+impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
+    /// Ends when the chunk could be taken over.
+    pub(super) async fn catch_up<E: Exchange>(&self, ex: &E, chunk: Chunk) -> Result<(), RunError> {
+        loop {
+            if !self.state().behind {
+                ex.sleep(self.config.patience / 8).await;
+            }
+            if let Some((claim, claimants)) = self.claims(ex, chunk).await?
+                && let Some(result) = self.result(ex, chunk, &claim, &claimants).await?
+            {
+                return self.take_over(chunk, claim, result).await;
+            }
+            self.state().behind = false;
+        }
+    }
+
+    /// Asks everybody once. A claim that t + 1 make, and who they are.
+    async fn claims<E: Exchange>(&self, ex: &E, chunk: Chunk) -> Result<Option<(Claim, Vec<PartyId>)>, RunError> {
+        let question = Question { chunk: chunk.index, attempt: 0, ask: Ask::Claim }.encode();
+        let mut answers: FuturesUnordered<_> = self
+            .peers()
+            .map(|peer| {
+                let question = question.clone();
+                async move { (peer, ex.ask(peer, question).await) }
+            })
+            .collect();
+        let mut claims: BTreeMap<Claim, Vec<PartyId>> = BTreeMap::new();
+        while let Some((peer, answer)) = answers.next().await {
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(AskError::Closed) => return Err(RunError::Closed),
+                Err(_) => continue,
+            };
+            let claim = Claim::decode(&answer, &self.config.committee).filter(|claim| claim.attempt < MAX_ATTEMPTS);
+            let Some(claim) = claim else {
+                self.malformed(peer, chunk.index);
+                continue;
+            };
+            let claimants = claims.entry(claim.clone()).or_default();
+            claimants.push(peer);
+            if claimants.len() > self.config.committee.t() {
+                let claimants = claimants.clone();
+                return Ok(Some((claim, claimants)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the chunk gave, from one of these.
+    async fn result<E: Exchange>(
+        &self,
+        ex: &E,
+        chunk: Chunk,
+        claim: &Claim,
+        claimants: &[PartyId],
+    ) -> Result<Option<Bytes>, RunError> {
+        let question = Question { chunk: chunk.index, attempt: claim.attempt, ask: Ask::Result }.encode();
+        for peer in claimants {
+            match ex.ask(*peer, question.clone()).await {
+                Ok(result) if result.len() == chunk.result_bytes() => {
+                    let copy = result.clone();
+                    let hash: [u8; 32] = ex.compute(move || Sha256::digest(&copy).into()).await;
+                    if hash == claim.hash {
+                        return Ok(Some(result));
+                    }
+                    self.malformed(*peer, chunk.index);
+                }
+                Ok(_) => self.malformed(*peer, chunk.index),
+                Err(AskError::Closed) => return Err(RunError::Closed),
+                Err(_) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    async fn take_over(&self, chunk: Chunk, claim: Claim, result: Bytes) -> Result<(), RunError> {
+        for exclusion in claim.exclusions {
+            if !self.state().exclusions.contains(&exclusion) {
+                self.journal.append(Record::Excluded(exclusion).encode(), false).await?;
+                self.change(|state| state.exclusions.insert(exclusion));
+            }
+        }
+        let seed = self.seed().unwrap_or_default();
+        let attempt = claim.attempt;
+        let session = plan::session(&self.config.run, &seed, &chunk, attempt);
+        {
+            let mut state = self.state();
+            state.behind = true;
+            state.current.insert(chunk.index, attempt);
+        }
+        self.done(&Try { chunk, attempt, session }, result).await
+    }
+}

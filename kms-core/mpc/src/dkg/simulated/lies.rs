@@ -1,0 +1,170 @@
+//! What liars tell. A liar runs the honest protocol; what it answers is changed on its way, so all it computes is what it
+//! *should* have said.
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use kms_algebra::PartyId;
+
+use super::{InsecureSigner, Keygen};
+use crate::dkg::exchange::{AskError, Signer};
+use crate::dkg::message::{Ask, Question, SignedFrame, VoteAnswer};
+use crate::dkg::statement::{self, Vote};
+use crate::dkg::{plan, work};
+use crate::sim::BOUND;
+
+/// One kind of lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// The same wrong frame A to everybody.
+    WrongFrame,
+    /// The same, wrong by a multiple of a high power of two: what most syndromes of a wrong share would hide.
+    WrongTopBit,
+    /// The right frame A to some and a wrong one, signed as well, to others.
+    Equivocate,
+    /// No frame A for some.
+    SilentToSome,
+    /// No answers at all.
+    Silent,
+    /// No answers for longer than the bound.
+    Stall,
+    /// Complaints without a reason.
+    FalseComplaint,
+    /// One vote to some, another one to others.
+    BothVotes,
+    /// Votes for revealing without a reason.
+    FalseReveal,
+    /// No votes.
+    NoVotes,
+    /// Wrong frames B.
+    WrongB,
+    /// Wrong frames C.
+    WrongC,
+    /// A wrong frame A, and wrong keys when they are to be revealed.
+    WrongKeys,
+    /// Claims that chunks are done that gave something else.
+    WrongClaims,
+    /// Bytes that are no answers.
+    Garbage,
+    /// Answers that are much too long.
+    Oversized,
+}
+
+/// All lies.
+pub(crate) const LIES: [Lie; 16] = [
+    Lie::WrongFrame,
+    Lie::WrongTopBit,
+    Lie::Equivocate,
+    Lie::SilentToSome,
+    Lie::Silent,
+    Lie::Stall,
+    Lie::FalseComplaint,
+    Lie::BothVotes,
+    Lie::FalseReveal,
+    Lie::NoVotes,
+    Lie::WrongB,
+    Lie::WrongC,
+    Lie::WrongKeys,
+    Lie::WrongClaims,
+    Lie::Garbage,
+    Lie::Oversized,
+];
+
+type Answer = Result<Bytes, AskError>;
+
+impl Lie {
+    /// What the liar asks instead.
+    pub(super) fn ask(self, question: Bytes) -> Bytes {
+        match Question::decode(&question) {
+            Some(asked @ Question { ask: Ask::Vote { known: true }, .. }) if self == Self::FalseComplaint => {
+                Question { ask: Ask::Relay { instance: 1, round: 1 }, ..asked }.encode()
+            }
+            _ => question,
+        }
+    }
+
+    /// What the liar answers instead, and how much later.
+    pub(super) fn tell(
+        self,
+        keygen: &Keygen,
+        liar: PartyId,
+        to: PartyId,
+        asked: Option<Question>,
+        answer: Answer,
+    ) -> (Answer, Duration) {
+        let now = |answer| (answer, Duration::ZERO);
+        let Some(asked) = asked else { return now(answer) };
+        let odd = to.index() % 2 == 1;
+        match (self, asked.ask) {
+            (Self::Silent, _) | (Self::SilentToSome, Ask::FrameA) if self == Self::Silent || odd => {
+                (Err(AskError::NotYet), Duration::from_secs(10))
+            }
+            (Self::Stall, _) => (answer, BOUND * 4),
+            (Self::WrongFrame | Self::WrongTopBit | Self::WrongKeys, Ask::FrameA) => {
+                now(answer.map(|answer| self.wrong_frame(keygen, liar, &asked, &answer)))
+            }
+            (Self::Equivocate, Ask::FrameA) if odd => {
+                now(answer.map(|answer| self.wrong_frame(keygen, liar, &asked, &answer)))
+            }
+            // Its own, right frame would give it away.
+            (Self::WrongFrame | Self::WrongTopBit | Self::WrongKeys | Self::NoVotes, Ask::Relay { .. }) => {
+                now(Err(AskError::NotYet))
+            }
+            (Self::BothVotes, Ask::Vote { .. }) if odd => now(reveal_vote(keygen, liar, &asked, answer)),
+            (Self::FalseReveal, Ask::Vote { .. }) => now(reveal_vote(keygen, liar, &asked, answer)),
+            (Self::NoVotes, Ask::Vote { .. }) => now(Err(AskError::NotYet)),
+            (Self::WrongB, Ask::FrameB) | (Self::WrongC, Ask::FrameC) => now(answer.map(|answer| flip(&answer, 0))),
+            (Self::WrongKeys, Ask::Keys) => now(answer.map(|answer| wrong_keys(keygen, liar, &asked, &answer))),
+            (Self::WrongClaims, Ask::Claim) => {
+                now(Ok(Bytes::from([&0u32.to_be_bytes()[..], &[liar.index(); 32], &[0]].concat())))
+            }
+            (Self::Garbage, _) => {
+                now(Ok(answer.map_or_else(|_| Bytes::from_static(b"garbage"), |a| flip(&a, 0).slice(1..))))
+            }
+            (Self::Oversized, _) => now(Ok(Bytes::from(vec![0; 1 << 18]))),
+            _ => now(answer),
+        }
+    }
+
+    fn wrong_frame(self, keygen: &Keygen, liar: PartyId, asked: &Question, answer: &Bytes) -> Bytes {
+        let Some((chunk, session)) = session_of(keygen, asked) else { return answer.clone() };
+        let Some(right) = SignedFrame::decode(answer, chunk.bytes_a::<4>()) else { return answer.clone() };
+        // Little-endian words: the last byte of the first one has its top bits.
+        let at = if self == Self::WrongTopBit { chunk.width.bytes() - 1 } else { 0 };
+        let frame = if self == Self::WrongTopBit { flip_by(&right.frame, at, 0x80) } else { flip(&right.frame, at) };
+        let hash = statement::hash_of_parts(&work::part_hashes::<4>(&chunk, &frame));
+        let signature = InsecureSigner(liar).sign(&statement::frame(&session, liar, &hash));
+        SignedFrame { hash, signature, frame }.encode()
+    }
+}
+
+fn session_of(keygen: &Keygen, asked: &Question) -> Option<(plan::Chunk, crate::SessionId)> {
+    let public = keygen.parties_public()?;
+    let chunk = *public.plan.get(asked.chunk)?;
+    Some((chunk, plan::session(&public.run, &public.seed, &chunk, asked.attempt)))
+}
+
+fn flip(bytes: &Bytes, at: usize) -> Bytes {
+    flip_by(bytes, at, 1)
+}
+
+fn flip_by(bytes: &Bytes, at: usize, mask: u8) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= mask;
+    }
+    bytes.into()
+}
+
+fn reveal_vote(keygen: &Keygen, liar: PartyId, asked: &Question, answer: Answer) -> Answer {
+    let Some((_, session)) = session_of(keygen, asked) else { return answer };
+    let signature = InsecureSigner(liar).sign(&Vote::Reveal.digest(&session));
+    Ok(VoteAnswer { vote: Some((Vote::Reveal, signature)), certificate: None }.encode())
+}
+
+fn wrong_keys(keygen: &Keygen, liar: PartyId, asked: &Question, answer: &Bytes) -> Bytes {
+    let Some((_, session)) = session_of(keygen, asked) else { return answer.clone() };
+    let claims = flip(&answer.slice(statement::SIGNATURE_BYTES..), 0);
+    let signature = InsecureSigner(liar).sign(&statement::claim(&session, liar, &claims));
+    [&signature[..], &claims].concat().into()
+}

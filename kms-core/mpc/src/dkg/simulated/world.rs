@@ -1,0 +1,305 @@
+//! The parties and what lies between them.
+
+use core::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures::future::{Either, select};
+use kms_algebra::{PartyId, PartySet, Word};
+use kms_encoding::PrssKey;
+use rand::{Rng, RngCore, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+
+use super::lies::Lie;
+use super::{InsecureSigner, MemoryJournal};
+use crate::dkg::exchange::{AskError, Exchange};
+use crate::dkg::message::Question;
+use crate::dkg::spec::{Component, KeySpec, Masks, Secret, Shape, Width};
+use crate::dkg::{Finished, Public, Run, RunConfig, RunError, Seed};
+use crate::prss::Prss;
+use crate::sim::{BOUND, Sim, SimNet};
+use crate::{Committee, KeygenRun, Network, insecure_dealt};
+
+/// Degree of the ring: committees of up to 15 parties.
+const D: usize = 4;
+/// Longest time that a party holds a question.
+const HOLD: Duration = Duration::from_secs(10);
+
+type Party = Run<D, InsecureSigner, MemoryJournal>;
+
+/// A key generation among simulated parties.
+#[derive(Clone)]
+pub(crate) struct Keygen(Arc<Shared>);
+
+struct Shared {
+    committee: Committee,
+    spec: Arc<KeySpec>,
+    run: KeygenRun,
+    prss: Vec<Vec<PrssKey>>,
+    journals: Vec<Arc<MemoryJournal>>,
+    /// Who can be asked.
+    parties: Mutex<Vec<Option<Arc<Party>>>>,
+    liars: PartySet,
+    lie: Option<Lie>,
+    window: usize,
+    seed: u64,
+    /// Honest parties that have not finished: liars give up when there are none.
+    unfinished: watch::Sender<PartySet>,
+}
+
+/// What comes out at a party.
+pub(crate) type Outcome = Result<Finished<D>, RunError>;
+
+impl Keygen {
+    /// A run; everything random comes from the seed.
+    pub(crate) fn new(committee: Committee, spec: KeySpec, seed: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed ^ 0x006b_6579_6765_6e00);
+        let mut id = || {
+            let mut id = [0; 32];
+            rng.fill_bytes(&mut id);
+            id
+        };
+        let run = KeygenRun { context_id: id(), run_id: id(), params_hash: id(), manifest_hash: id() };
+        Self(Arc::new(Shared {
+            committee,
+            spec: Arc::new(spec),
+            run,
+            prss: insecure_dealt::prss_keys(&committee, &mut rng),
+            journals: (0..committee.n() as u64).map(|slot| Arc::new(MemoryJournal::new(seed ^ slot))).collect(),
+            parties: Mutex::new((0..committee.n()).map(|_| None).collect()),
+            liars: PartySet::EMPTY,
+            lie: None,
+            window: 3,
+            seed,
+            unfinished: watch::Sender::new(PartySet::all(committee.n())),
+        }))
+    }
+
+    /// Lets some parties lie.
+    pub(crate) fn with_liars(self, liars: PartySet, lie: Lie) -> Self {
+        let Ok(mut shared) = Arc::try_unwrap(self.0) else { unreachable!("nobody has started") };
+        shared.unfinished.send_replace(PartySet::all(shared.committee.n()).without(liars));
+        (shared.liars, shared.lie) = (liars, Some(lie));
+        Self(Arc::new(shared))
+    }
+
+    /// Says that honest parties that are gone for good are not waited for.
+    pub(crate) fn without(&self, gone: PartySet) {
+        self.0.unfinished.send_modify(|unfinished| *unfinished = unfinished.without(gone));
+    }
+
+    pub(crate) fn spec(&self) -> &KeySpec {
+        &self.0.spec
+    }
+
+    pub(crate) fn committee(&self) -> Committee {
+        self.0.committee
+    }
+
+    pub(crate) fn run(&self) -> KeygenRun {
+        self.0.run
+    }
+
+    pub(crate) fn journal(&self, party: PartyId) -> &Arc<MemoryJournal> {
+        &self.0.journals[party.slot()]
+    }
+
+    /// The run of a party that is up, or has finished.
+    pub(crate) fn party(&self, party: PartyId) -> Option<Arc<Party>> {
+        self.parties()[party.slot()].clone()
+    }
+
+    /// What is public, once a party knows the seed.
+    pub(crate) fn parties_public(&self) -> Option<Public<D>> {
+        self.parties().iter().flatten().find_map(|party| party.public())
+    }
+
+    fn parties(&self) -> MutexGuard<'_, Vec<Option<Arc<Party>>>> {
+        self.0.parties.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds the party to a simulation. It can crash and restart.
+    pub(crate) fn spawn(&self, sim: &mut Sim<Outcome>, party: PartyId, start: Duration) {
+        let (net, keygen) = (sim.net(party), self.clone());
+        sim.spawn_durable(party, move || keygen.clone().live(net.clone(), party, start));
+    }
+
+    async fn live(self, net: SimNet, own: PartyId, start: Duration) -> Outcome {
+        let shared = &*self.0;
+        if let Some(wait) = start.checked_sub(net.now()) {
+            net.sleep(wait).await;
+        }
+        let prss = Prss::<D>::new(&shared.committee, own, &shared.prss[own.slot()])?;
+        let config = RunConfig {
+            committee: shared.committee,
+            own,
+            spec: Arc::clone(&shared.spec),
+            run: shared.run,
+            patience: BOUND,
+            window: shared.window,
+        };
+        let journal = Arc::clone(&shared.journals[own.slot()]);
+        let spec = Arc::clone(&shared.spec);
+        let masks = move |seed: &Seed| {
+            let lens = (0..spec.components.len()).map(|component| spec.mask_len(component)).collect();
+            Arc::new(SimMasks(*seed, lens)) as Arc<dyn Masks>
+        };
+        let run = Arc::new(Run::new(config, prss, Arc::new(InsecureSigner(own)), journal, masks)?);
+        let mut up = Up { keygen: &self, own, done: false };
+        self.parties()[own.slot()] = Some(Arc::clone(&run));
+        let rng = Mutex::new(ChaCha20Rng::seed_from_u64(shared.seed ^ u64::from(own.index()) << 32));
+        let exchange = SimExchange { net, keygen: self.clone(), rng };
+        let result = if shared.liars.contains(own) {
+            let mut unfinished = shared.unfinished.subscribe();
+            let over = core::pin::pin!(unfinished.wait_for(|unfinished| unfinished.is_empty()));
+            match select(core::pin::pin!(run.drive(&exchange)), over).await {
+                Either::Left((result, _)) => result,
+                Either::Right(_) => Err(RunError::Closed),
+            }
+        } else {
+            run.drive(&exchange).await
+        };
+        // Who is done still answers.
+        up.done = result.is_ok();
+        if up.done {
+            shared.unfinished.send_modify(|unfinished| unfinished.remove(own));
+        }
+        result
+    }
+}
+
+/// Leaves when its party goes down.
+struct Up<'a> {
+    keygen: &'a Keygen,
+    own: PartyId,
+    done: bool,
+}
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.keygen.parties()[self.own.slot()] = None;
+            self.keygen.journal(self.own).crash();
+        }
+    }
+}
+
+/// Questions over the simulated clock.
+struct SimExchange {
+    net: SimNet,
+    keygen: Keygen,
+    rng: Mutex<ChaCha20Rng>,
+}
+
+impl SimExchange {
+    fn delay(&self) -> Duration {
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        let slow = rng.random_bool(0.02);
+        Duration::from_millis(rng.random_range(1..=if slow { 2000 } else { 50 }))
+    }
+}
+
+impl Exchange for SimExchange {
+    async fn ask(&self, peer: PartyId, question: Bytes) -> Result<Bytes, AskError> {
+        let shared = &*self.keygen.0;
+        let own = self.net.own();
+        let question = match shared.lie {
+            Some(lie) if shared.liars.contains(own) => lie.ask(question),
+            _ => question,
+        };
+        self.net.sleep(self.delay()).await;
+        let party = self.keygen.party(peer).ok_or(AskError::Unreachable)?;
+        let answer = core::pin::pin!(party.answer(own, question.clone()));
+        let answer = match select(answer, core::pin::pin!(self.net.sleep(HOLD))).await {
+            Either::Left((answer, _)) => answer.map_err(|_| AskError::NotYet),
+            Either::Right(_) => Err(AskError::NotYet),
+        };
+        let (answer, late) = match shared.lie {
+            Some(lie) if shared.liars.contains(peer) => {
+                let asked = Question::decode(&question);
+                lie.tell(&self.keygen, peer, own, asked, answer)
+            }
+            _ => (answer, Duration::ZERO),
+        };
+        self.net.sleep(self.delay() + late).await;
+        // Who went down in the meantime has not answered.
+        self.keygen.party(peer).ok_or(AskError::Unreachable)?;
+        answer
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.net.sleep(duration).await;
+    }
+
+    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        work()
+    }
+}
+
+/// Masks out of a hash.
+struct SimMasks(Seed, Vec<usize>);
+
+/// The mask of one row.
+pub(super) fn masks_of<W: Word>(seed: &Seed, component: usize, row: usize, len: usize) -> Vec<W> {
+    let hash = Sha256::new()
+        .chain_update(seed)
+        .chain_update((component as u64).to_be_bytes())
+        .chain_update((row as u64).to_be_bytes())
+        .finalize();
+    let mut bytes = vec![0; len * W::BYTES];
+    ChaCha20Rng::from_seed(hash.into()).fill_bytes(&mut bytes);
+    bytes.chunks_exact(W::BYTES).map(W::read_le).collect()
+}
+
+impl SimMasks {
+    fn words<W: Word>(&self, component: usize, first: usize, rows: usize) -> Vec<W> {
+        (first..first + rows).flat_map(|row| masks_of::<W>(&self.0, component, row, self.1[component])).collect()
+    }
+}
+
+impl Masks for SimMasks {
+    fn words64(&self, component: usize, first: usize, rows: usize) -> Vec<u64> {
+        self.words(component, first, rows)
+    }
+
+    fn words128(&self, component: usize, first: usize, rows: usize) -> Vec<u128> {
+        self.words(component, first, rows)
+    }
+}
+
+/// A key with every shape and both widths, as small as the ring allows.
+pub(crate) fn small_spec() -> KeySpec {
+    let secrets = [("small", 5), ("glwe", 64), ("squash", 128)].map(|(name, bits)| Secret { name, bits }).to_vec();
+    let component = |name, width, noise, shape| Component { name, width, noise, shape };
+    let components = vec![
+        component("public", Width::W64, 6, Shape::CompactPublic { secret: 1 }),
+        component("switch", Width::W64, 9, Shape::KeySwitch { from: 1, to: 0, base_log: 4, levels: 2 }),
+        component(
+            "packing",
+            Width::W128,
+            3,
+            Shape::Packing { from: 0, to: 2, polynomial: 64, base_log: 20, levels: 2 },
+        ),
+        component(
+            "bootstrap",
+            Width::W64,
+            4,
+            Shape::Bootstrap { from: 0, to: 1, polynomial: 64, base_log: 23, levels: 1 },
+        ),
+        component(
+            "squash",
+            Width::W128,
+            2,
+            Shape::Bootstrap { from: 0, to: 2, polynomial: 64, base_log: 24, levels: 2 },
+        ),
+    ];
+    KeySpec { secrets, components }
+}
+
+/// Bits only.
+pub(crate) fn bits_spec() -> KeySpec {
+    let secrets = [("a", 10), ("b", 4), ("c", 7)].map(|(name, bits)| Secret { name, bits }).to_vec();
+    KeySpec { secrets, components: Vec::new() }
+}
