@@ -2,6 +2,7 @@
 
 #![deny(unsafe_code)]
 
+mod dkg;
 mod gas;
 mod mpc;
 #[cfg(feature = "processes")]
@@ -45,6 +46,8 @@ enum Area {
     Mpc,
     /// PRSS keys without a dealer.
     Setup,
+    /// What key generation without a dealer consists of.
+    Dkg,
     /// Four processes, and the whole way of a request.
     #[cfg(feature = "processes")]
     Node,
@@ -66,6 +69,7 @@ fn main() -> Result<()> {
         figures.extend(match area {
             Area::Mpc => mpc::run()?,
             Area::Setup => setup::run()?,
+            Area::Dkg => dkg::run()?,
             #[cfg(feature = "processes")]
             Area::Node => {
                 let sizes = node::Sizes { params: args.params.clone(), rounds: args.rounds, burst: args.burst };

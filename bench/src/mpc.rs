@@ -53,7 +53,7 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
 
 /// Runs `work` (which does `items` things) again and again; items per second. The median of a window's runs is deaf to
 /// single interruptions, the best window to neighbours that come and go: noise only ever slows down.
-fn rate(items: usize, mut work: impl FnMut()) -> f64 {
+pub(crate) fn rate(items: usize, mut work: impl FnMut()) -> f64 {
     work();
     (0..WINDOWS)
         .map(|_| {
