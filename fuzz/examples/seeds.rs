@@ -39,6 +39,7 @@ fn main() {
     broadcasts();
     sharings();
     prss_keys();
+    user_envelopes();
 }
 
 fn root() -> PathBuf {
@@ -331,5 +332,25 @@ fn prss_keys() {
     write("prss_keys", "agreed", &keys.to_bytes().expect("whole"));
     for at in 0..4 {
         write("prss_keys", &format!("built {at}"), &[6, 2, 1, 1, at]);
+    }
+}
+
+fn user_envelopes() {
+    for case in golden("user_decryption.json") {
+        if case["kind"] == "envelope" {
+            write("user_envelope", name(&case), &unhex(&case["expect"]["envelope"]));
+            // Degree and types stand before the payload, as the target reads them.
+            let handles = case["request"]["pairs"].as_array().expect("pairs");
+            let mut bytes = vec![u8::from(case["degree"] == 5), handles.len() as u8];
+            for pair in handles {
+                let byte = unhex(&pair["handle"])[30];
+                let place = FheType::ALL.iter().position(|ty| ty.to_u8() == byte).expect("a type");
+                bytes.push(place as u8);
+            }
+            bytes.extend(unhex(&case["expect"]["payload"]));
+            write("user_envelope", &format!("payload {}", name(&case)), &bytes);
+        } else if case["kind"] == "public key" && case["expect"].is_string() {
+            write("user_envelope", name(&case), &unhex(&case["publicKey"]));
+        }
     }
 }

@@ -13,4 +13,5 @@ pub mod prss_keys;
 pub mod request;
 pub mod share_file;
 pub mod share_message;
+pub mod user_envelope;
 pub mod vss;
