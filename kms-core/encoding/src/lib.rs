@@ -8,6 +8,7 @@
 //! - [`LweBlocks`]: the LWE samples (a, b) mod 2^128 of one ciphertext, flat, for the dot products of the parties;
 //! - [`rounding`]: from an opened, flooded phase to message bits, with the checks of the protocol;
 //! - [`ids`]: key and epoch identifiers;
+//! - [`key_spec`]: what a whole key consists of, in numbers;
 //! - [`InputMetadata`]: what the proof of an encrypted input is bound to;
 //! - [`params`]: the parameter sets and their dimensions;
 //! - [`prss_keys`]: the pseudorandom keys of one party in one epoch, and what its committee knows of all of them;
@@ -17,6 +18,7 @@
 pub mod blocks;
 pub mod fhe_type;
 pub mod ids;
+pub mod key_spec;
 pub mod input;
 pub mod params;
 pub mod plaintext;

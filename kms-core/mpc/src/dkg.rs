@@ -1,6 +1,6 @@
 //! Key generation without a dealer: nobody ever knows a secret key.
 //!
-//! - [`spec`]: what a key consists of, in numbers;
+//! - [`kms_encoding::key_spec`]: what a key consists of, in numbers;
 //! - [`bits`], [`double`], [`noise`]: random bits, their openings of degree 2t, and the noise made of them;
 //! - [`exchange`], [`journal`]: what a run needs of the world;
 //! - [`evidence`]: what speaks against a party;
@@ -29,7 +29,6 @@ mod reveal;
 mod run;
 #[cfg(test)]
 mod simulated;
-pub mod spec;
 mod state;
 mod statement;
 #[cfg(test)]

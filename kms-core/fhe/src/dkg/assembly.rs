@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use kms_algebra::Word;
 use kms_encoding::ParamsId;
-use kms_mpc::dkg::spec::KeySpec;
+use kms_encoding::key_spec::KeySpec;
 use tfhe::core_crypto::prelude::{
     CiphertextModulus, LweDimension, SeededLweBootstrapKeyOwned, SeededLweCompactPublicKeyOwned,
     SeededLweKeyswitchKeyOwned, SeededLwePackingKeyswitchKeyOwned,

@@ -1,6 +1,6 @@
 //! Public masks from a seed, at any position and without the rest.
 
-use kms_mpc::dkg::spec::{KeySpec, Masks, Width};
+use kms_encoding::key_spec::{KeySpec, Masks, Width};
 use rayon::prelude::*;
 use tfhe::core_crypto::commons::generators::MaskRandomGenerator;
 use tfhe::core_crypto::commons::math::random::{

@@ -9,7 +9,7 @@ use kms_fhe::crs::{self, Crs};
 use kms_fhe::dkg::{XofMasks, assemble, key_spec, shared_secrets};
 use kms_fhe::{KeyInfo, bundle};
 use kms_mpc::Committee;
-use kms_mpc::dkg::spec::{KeySpec, Masks, Shape, Width};
+use kms_encoding::key_spec::{KeySpec, Masks, Shape, Width};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
