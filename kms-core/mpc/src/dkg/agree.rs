@@ -59,7 +59,6 @@ struct View {
     present: PartySet,
     needed: PartySet,
     split: bool,
-    relay_wanted: Option<u32>,
 }
 
 impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
@@ -75,16 +74,17 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
             if self.state().excluded(at.chunk.index, at.attempt).contains(peer) {
                 return Ok(());
             }
-            let frame = loop {
-                let len = at.chunk.bytes_a::<D>();
-                let read = |answer: &Bytes| SignedFrame::decode(answer, len);
-                let frame = self.ask(ex, peer, at.question(Ask::FrameA), read).await?;
-                if self.check_frame(ex, at, peer, &frame).await {
-                    break frame;
-                }
-                self.malformed(peer, at.chunk.index);
-                ex.sleep(self.config.patience / 8).await;
+            let direct = core::pin::pin!(self.frame_of(ex, at, peer));
+            let around = core::pin::pin!(self.frame_from_others(ex, at, peer));
+            let (frame, evasive) = match select(direct, around).await {
+                Either::Left((frame, _)) => (frame?, false),
+                Either::Right((frame, _)) => (frame, true),
             };
+            if evasive {
+                self.state().evasive.insert(peer);
+            } else {
+                self.state().evasive.remove(peer);
+            }
             self.keep_frame(at, peer, frame);
             Ok(())
         };
@@ -100,11 +100,12 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                 if let Some(certificate) = answer.certificate
                     && certificate.verify(&committee, &at.session, &*self.signer)
                 {
+                    // Somebody in it may have told this party something else.
+                    for (party, signature) in &certificate.signatures {
+                        self.hear_vote(at, *party, certificate.vote, *signature);
+                    }
                     self.change(|state| {
-                        let attempt = state.attempts.entry(at.key()).or_default();
-                        let new = attempt.certificate.is_none();
-                        attempt.certificate.get_or_insert(certificate);
-                        new
+                        state.attempts.entry(at.key()).or_default().certificate.get_or_insert(certificate);
                     });
                 }
                 if self.state().attempts.get(&at.key()).is_none_or(|attempt| attempt.certificate.is_some()) {
@@ -116,6 +117,38 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         };
         let (frame, votes): (Result<(), RunError>, Result<(), RunError>) = future::join(frame, votes).await;
         frame.and(votes)
+    }
+
+    /// A peer's frame A, from itself.
+    async fn frame_of<E: Exchange>(&self, ex: &E, at: &Try, peer: PartyId) -> Result<SignedFrame, RunError> {
+        loop {
+            let len = at.chunk.bytes_a::<D>();
+            let read = |answer: &Bytes| SignedFrame::decode(answer, len);
+            let frame = self.ask(ex, peer, at.question(Ask::FrameA), read).await?;
+            if self.check_frame(ex, at, peer, &frame).await {
+                return Ok(frame);
+            }
+            self.malformed(peer, at.chunk.index);
+            ex.sleep(self.config.patience / 8).await;
+        }
+    }
+
+    /// A party's frame A from somebody else: so nobody delays a run by giving its frames to all but one.
+    async fn frame_from_others<E: Exchange>(&self, ex: &E, at: &Try, sender: PartyId) -> SignedFrame {
+        let evasive = self.state().evasive.contains(sender);
+        ex.sleep(self.config.patience / if evasive { 1024 } else { 16 }).await;
+        let question = at.question(Ask::Held { sender, hash: None }).encode();
+        loop {
+            for peer in self.peers().filter(|peer| *peer != sender) {
+                if let Ok(answer) = ex.ask(peer, question.clone()).await
+                    && let Some(frame) = SignedFrame::decode(&answer, at.chunk.bytes_a::<D>())
+                    && self.check_frame(ex, at, sender, &frame).await
+                {
+                    return frame;
+                }
+            }
+            ex.sleep(self.config.patience / 64).await;
+        }
     }
 
     /// Whether a frame has the hash that its sender signed.
@@ -217,8 +250,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         let needed = PartySet::all(n).without(state.absent(at.chunk.index, at.attempt));
         let voted = state.votes.get(&at.key()).copied();
         let Some(attempt) = state.attempts.get(&at.key()) else {
-            let (certificate, relay_wanted) = (None, None);
-            return View { voted, certificate, present: PartySet::EMPTY, needed, split: false, relay_wanted };
+            return View { voted, certificate: None, present: PartySet::EMPTY, needed, split: false };
         };
         let reveals = attempt.votes.values().filter(|(vote, _)| *vote == Vote::Reveal).count();
         let unheard = n - attempt.votes.len();
@@ -230,7 +262,6 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
             present: attempt.word.keys().copied().collect(),
             needed,
             split: finals + unheard < 2 * t + 1 && reveals + unheard < 2 * t + 1,
-            relay_wanted: attempt.relay_wanted,
         }
     }
 
@@ -238,7 +269,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         let mut changes = self.version.subscribe();
         let mut opened: Option<Opened<W>> = None;
         let (mut tried, mut searched) = (PartySet::EMPTY, PartySet::EMPTY);
-        let (mut instance, mut answered) = (0, None);
+        let mut instance = 0;
         loop {
             let mut patience = core::pin::pin!(ex.sleep(self.config.patience));
             let mut expired = false;
@@ -278,11 +309,6 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                     }
                     // If it came to nothing, more than t are away: there is time.
                     break;
-                }
-                if view.voted.is_some() && view.relay_wanted > answered {
-                    answered = view.relay_wanted;
-                    self.relay_word(at, view.relay_wanted.unwrap_or_default());
-                    continue;
                 }
                 self.waiting_for(at, view.needed.without(view.present));
                 let change = core::pin::pin!(changes.changed());

@@ -117,23 +117,36 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                 hold_or(answer)
             }
             Ask::Vote { known } => {
-                let answer = state.vote_answer(own, key);
+                let mut answer = state.vote_answer(own, key);
+                // After a restart votes on chunks that are done are not signed any more, but peers may need them.
+                if answer.vote.is_none()
+                    && let Some(vote) = state.votes.get(&key)
+                    && let Some(seed) = state.seed
+                {
+                    let session = plan::session(&self.config.run, &seed, chunk, asked.attempt);
+                    answer.vote = Some((*vote, self.signer.sign(&vote.digest(&session))));
+                }
                 let news = answer.certificate.is_some() || (answer.vote.is_some() && !known);
                 hold_or(news.then(|| answer.encode()))
             }
             Ask::Relay { instance, round } => {
-                let Some(attempt) = state.attempts.get_mut(&key) else { return Ok(Reply::Hold) };
-                let relay = attempt.relays.get(&(instance, round)).cloned();
-                if relay.is_none() && attempt.relay_wanted < Some(instance) {
-                    attempt.relay_wanted = Some(instance);
-                    drop(state);
-                    self.touch();
+                let relay = state.attempts.get(&key).and_then(|attempt| attempt.relays.get(&(instance, round)));
+                let (relay, voted) = (relay.cloned(), state.votes.contains_key(&key));
+                drop(state);
+                match (relay, voted) {
+                    (Some(relay), _) => Reply::Now(relay),
+                    // Who has voted takes no part, but shows what it has.
+                    (None, true) => Reply::Now(self.relay_of_voter(key, instance, round)),
+                    (None, false) => Reply::Hold,
                 }
-                hold_or(relay)
             }
             Ask::Held { sender, hash } => {
-                let frame = state.attempts.get(&key).and_then(|attempt| attempt.frame(sender, &hash));
-                Reply::Now(frame.map(|frame| frame.frame.clone()).ok_or(Answerless::NotYet)?)
+                let attempt = state.attempts.get(&key);
+                let frame = match hash {
+                    Some(hash) => attempt.and_then(|attempt| attempt.frame(sender, &hash)),
+                    None => attempt.and_then(|attempt| attempt.word.get(&sender)),
+                };
+                Reply::Now(frame.ok_or(Answerless::NotYet)?.encode())
             }
             Ask::Keys => hold_or(state.attempts.get(&key).and_then(|attempt| attempt.keys.clone())),
             Ask::Claim => Reply::Now(state.claim(asked.chunk).ok_or(Answerless::NotYet)?.encode()),

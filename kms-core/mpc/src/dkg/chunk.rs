@@ -17,7 +17,7 @@ use super::message::{Ask, SignedFrame};
 use super::plan::{self, Chunk};
 use super::record::Record;
 use super::run::{Inner, MAX_ATTEMPTS};
-use super::spec::Width;
+use kms_encoding::key_spec::Width;
 use super::state::Done;
 use super::statement;
 use super::work::{self, Inputs, KeyWord, Opened, Prepared};
@@ -42,7 +42,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         }
     }
 
-    fn try_of(&self, chunk: Chunk, attempt: u32) -> Option<Try> {
+    pub(super) fn try_of(&self, chunk: Chunk, attempt: u32) -> Option<Try> {
         let session = plan::session(&self.config.run, &self.seed()?, &chunk, attempt);
         Some(Try { chunk, attempt, session })
     }

@@ -21,7 +21,7 @@ use super::plan::{self, Chunk, Work};
 use super::progress::Phase;
 use super::record::Record;
 use super::run::{Finished, Inner, Seed};
-use super::spec::{Component, KeySpec};
+use kms_encoding::key_spec::{Component, KeySpec};
 use super::state::Done;
 use super::work::{self, Opened, Secrets};
 

@@ -22,7 +22,7 @@ use super::plan::{self, Chunk};
 use super::reader::Reader;
 use super::reveal::{self, KeyClaim};
 use super::run::Public;
-use super::spec::Width;
+use kms_encoding::key_spec::Width;
 use super::statement::{self, Certificate, SIGNATURE_BYTES, Signature, Vote};
 use super::work::{self, KeyWord};
 use crate::SessionId;

@@ -20,7 +20,8 @@ pub trait Journal: Send + Sync {
     /// The disk is broken, or the journal is damaged. A last record that a crash cut off is no damage: it is gone.
     fn records(&self) -> impl Future<Output = io::Result<Vec<Bytes>>> + Send;
 
-    /// Writes bodies at an offset of a component. Not durable before the next durable [`Self::append`] is.
+    /// Writes bodies at an offset of a component. The number after the last component is scratch space: a few of this
+    /// party's frames, overwritten in turn. Not durable before the next durable [`Self::append`] is.
     ///
     /// # Errors
     /// The disk is full or broken.

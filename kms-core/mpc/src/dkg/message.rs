@@ -14,7 +14,7 @@
 //! | 4 | frame C | | frame |
 //! | 5 | vote | u8 whether the asker has the peer's vote | [`VoteAnswer`] |
 //! | 6 | relay of a complaint | u32 instance ‖ u8 round | [`Relay`](super::relay) |
-//! | 7 | somebody's frame A | u8 sender ‖ hash (32) | frame |
+//! | 7 | somebody's frame A, if there is no hash any | u8 sender ‖ u8 whether a hash follows ‖ hash (32) | as 2 |
 //! | 8 | stream keys, after a certificate | | claims, see [`super::reveal`] |
 //! | 9 | claim about a chunk that is done | | [`Claim`] |
 //! | 10 | what a chunk that is done gave | | bodies, or opened values of secret bits |
@@ -38,7 +38,7 @@ pub(super) enum Ask {
     FrameC,
     Vote { known: bool },
     Relay { instance: u32, round: u8 },
-    Held { sender: PartyId, hash: [u8; 32] },
+    Held { sender: PartyId, hash: Option<[u8; 32]> },
     Keys,
     Claim,
     Result,
@@ -79,7 +79,8 @@ impl Question {
             }
             Ask::Held { sender, hash } => {
                 bytes.put_u8(sender.index());
-                bytes.put_slice(&hash);
+                bytes.put_u8(hash.is_some().into());
+                bytes.put_slice(&hash.unwrap_or_default());
             }
             _ => {}
         }
@@ -100,7 +101,11 @@ impl Question {
             4 => Ask::FrameC,
             5 => Ask::Vote { known: flag(r.u8()?)? },
             6 => Ask::Relay { instance: r.u32()?, round: r.u8()? },
-            7 => Ask::Held { sender: r.party()?, hash: r.array()? },
+            7 => {
+                let (sender, some, hash) = (r.party()?, flag(r.u8()?)?, r.array()?);
+                (some || hash == [0; 32]).then_some(())?;
+                Ask::Held { sender, hash: some.then_some(hash) }
+            }
             8 => Ask::Keys,
             9 => Ask::Claim,
             10 => Ask::Result,
@@ -280,7 +285,7 @@ mod tests {
             Ask::FrameC,
             Ask::Vote { known: true },
             Ask::Relay { instance: 7, round: 2 },
-            Ask::Held { sender: party(3), hash: [9; 32] },
+            Ask::Held { sender: party(3), hash: Some([9; 32]) },
             Ask::Keys,
             Ask::Claim,
             Ask::Result,

@@ -8,7 +8,7 @@ use kms_algebra::packing;
 use super::bits;
 use super::error::RunError;
 use super::noise::bits_of_sample;
-use super::spec::{KeySpec, Shape, Width};
+use kms_encoding::key_spec::{KeySpec, Shape, Width};
 use crate::{KeygenRun, SessionId};
 
 /// Phase of the coin in session ids.
@@ -253,7 +253,7 @@ fn check(spec: &KeySpec, component: usize) -> Result<(), RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dkg::spec::{Component, Secret};
+    use kms_encoding::key_spec::{Component, Secret};
 
     fn spec() -> KeySpec {
         let shape = |shape, width, noise| Component { name: "", width, noise, shape };

@@ -187,11 +187,12 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         });
     }
 
-    /// Shows what this party holds, which has voted, in all rounds of an instance.
-    pub(super) fn relay_word(&self, at: &Try, instance: u32) {
-        self.publish(at, instance, 1, &self.own_items(at, instance));
-        for round in 2..=self.config.committee.t() as u8 {
-            self.publish(at, instance, round, &[]);
+    /// What this party, which has voted, relays: all that it holds, in the first round.
+    pub(super) fn relay_of_voter(&self, (chunk, attempt): (u32, u32), instance: u32, round: u8) -> Bytes {
+        let chunk = self.plan.get(chunk).copied();
+        match chunk.and_then(|chunk| self.try_of(chunk, attempt)).filter(|_| round == 1) {
+            Some(at) => encode(&self.own_items(&at, instance)),
+            None => encode(&[]),
         }
     }
 
@@ -208,6 +209,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
             (1..=rounds).map(|r| ex.sleep(self.config.patience * ROUND * r)).collect();
         // The first poll of a future sets its clock.
         let _ = deadlines.next().now_or_never();
+        let mut changes = self.version.subscribe();
         let mut accepted = Accepted::default();
         let mut fresh = self.own_items(at, instance);
         fresh.iter().for_each(|item| _ = accepted.accept(item, true));
@@ -220,6 +222,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                 self.peers().map(|peer| self.relay_of(ex, at, peer, asked, instance, round)).collect();
             let mut missing = heard;
             loop {
+                changes.borrow_and_update();
                 if self.certified(at) {
                     return Ok(None);
                 }
@@ -230,9 +233,11 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                         None => break,
                     }
                 } else {
-                    match select(deadlines.next(), relays.next()).await {
-                        Either::Right((Some(relay), _)) => relay?,
-                        _ => break,
+                    let change = core::pin::pin!(changes.changed());
+                    match select(select(deadlines.next(), relays.next()), change).await {
+                        Either::Left((Either::Right((Some(relay), _)), _)) => relay?,
+                        Either::Left(_) => break,
+                        Either::Right(_) => continue,
                     }
                 };
                 missing.remove(peer);
@@ -263,16 +268,15 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         let mut items = self.ask(ex, peer, asked, |answer| decode(answer, &committee)).await?;
         items.retain(|item| self.check_item(at, instance, usize::from(round), item));
         for item in &items {
-            let What::Frame { hash, signature } = item.what else { continue };
+            let What::Frame { hash, .. } = item.what else { continue };
             if self.holds(at, item) {
                 continue;
             }
-            let asked = at.question(Ask::Held { sender: item.about, hash });
-            let len = at.chunk.bytes_a::<D>();
             // Once: who relays an item has its bytes, or had its chance.
-            let Ok(frame) = ex.ask(peer, asked.encode()).await else { continue };
-            let frame = SignedFrame { hash, signature, frame };
-            if frame.frame.len() == len && self.check_frame(ex, at, item.about, &frame).await {
+            let asked = at.question(Ask::Held { sender: item.about, hash: Some(hash) });
+            let Ok(answer) = ex.ask(peer, asked.encode()).await else { continue };
+            let Some(frame) = SignedFrame::decode(&answer, at.chunk.bytes_a::<D>()) else { continue };
+            if frame.hash == hash && self.check_frame(ex, at, item.about, &frame).await {
                 self.keep_frame(at, item.about, frame);
             }
         }

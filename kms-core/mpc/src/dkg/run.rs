@@ -15,7 +15,7 @@ use super::journal::Journal;
 use super::meter::Meter;
 use super::plan::Plan;
 use super::progress::Progress;
-use super::spec::{KeySpec, Masks};
+use kms_encoding::key_spec::{KeySpec, Masks};
 use super::state::State;
 use super::work::{Decoders, Secrets};
 use crate::prss::Prss;

@@ -24,8 +24,6 @@ pub(super) struct Attempt {
     pub(super) certificate: Option<Certificate>,
     /// What this party relays in a complaint, by instance and round.
     pub(super) relays: BTreeMap<(u32, u8), Bytes>,
-    /// Latest instance of a complaint that somebody asked about.
-    pub(super) relay_wanted: Option<u32>,
     /// The word that was judged at the end of a complaint: hashes of frames by sender.
     pub(super) judged: Option<BTreeMap<PartyId, [u8; 32]>>,
     /// Stream keys, revealed after a certificate.
@@ -79,6 +77,8 @@ pub(super) struct State {
     pub(super) culprits_written: usize,
     /// Chunks that are done here, but whose frames peers ask for.
     pub(super) wanted: BTreeSet<u32>,
+    /// Parties whose frame came from another one the last time, because they did not give it.
+    pub(super) evasive: PartySet,
     /// Whether peers were ahead the last time.
     pub(super) behind: bool,
 }

@@ -5,12 +5,14 @@ use core::time::Duration;
 use kms_algebra::{PartyId, PartySet};
 
 use super::simulated::{Keygen, bits_spec, check_key, small_spec};
-use super::spec::KeySpec;
+use kms_encoding::key_spec::KeySpec;
 use super::{Finished, RunError};
 use crate::Committee;
 use crate::sim::{End, Profile, Report, Sim};
 
+mod crashes;
 mod honest;
+mod liars;
 
 type Out = Result<Finished<4>, RunError>;
 

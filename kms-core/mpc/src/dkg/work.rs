@@ -21,7 +21,7 @@ use super::bits::{self, OddValue};
 use super::double::{self, Double};
 use super::noise;
 use super::plan::{Chunk, Work};
-use super::spec::{KeySpec, Masks, Shape};
+use kms_encoding::key_spec::{KeySpec, Masks, Shape};
 use super::statement;
 use crate::SessionId;
 use crate::prss::Prss;

@@ -79,7 +79,7 @@ fn rank(mut rows: Vec<Vec<Gf<4>>>) -> usize {
         for row in tail {
             let factor = row[column] * first[column].inverse();
             for (x, y) in row.iter_mut().zip(first) {
-                *x = *x + factor * *y;
+                *x += factor * *y;
             }
         }
         rank += 1;

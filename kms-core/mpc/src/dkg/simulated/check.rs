@@ -5,7 +5,7 @@ use kms_algebra::{Codec, GrVec, PartyId, Word};
 use super::journal::MemoryJournal;
 use super::world::masks_of;
 use crate::Committee;
-use crate::dkg::spec::{KeySpec, Shape, Width};
+use kms_encoding::key_spec::{KeySpec, Shape, Width};
 use crate::dkg::{Finished, Seed};
 
 /// Checks that all these parties have one key and that it is right; the secrets.

@@ -24,7 +24,8 @@ struct Memory {
     undo: Vec<(usize, usize, Vec<u8>)>,
     /// Writes until the disk is full.
     room: Option<u64>,
-    written: u64,
+    /// The vote after so many more is written, but its writer never hears of it.
+    hang: Option<u32>,
     rng: ChaCha20Rng,
 }
 
@@ -36,7 +37,7 @@ impl MemoryJournal {
             bodies: BTreeMap::new(),
             undo: Vec::new(),
             room: None,
-            written: 0,
+            hang: None,
             rng: ChaCha20Rng::seed_from_u64(seed),
         }))
     }
@@ -64,6 +65,11 @@ impl MemoryJournal {
         self.memory().room = writes;
     }
 
+    /// The vote after so many more is written, but its writer never hears of it, until it restarts.
+    pub(crate) fn hang_after_votes(&self, votes: u32) {
+        self.memory().hang = Some(votes);
+    }
+
     /// Records and bytes of bodies so far.
     pub(crate) fn size(&self) -> (usize, usize) {
         let memory = self.memory();
@@ -83,7 +89,6 @@ impl MemoryJournal {
 
 impl Memory {
     fn take_room(&mut self) -> io::Result<()> {
-        self.written += 1;
         match &mut self.room {
             Some(0) => Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device")),
             Some(room) => {
@@ -97,12 +102,21 @@ impl Memory {
 
 impl Journal for MemoryJournal {
     async fn append(&self, record: Bytes, durable: bool) -> io::Result<()> {
-        let mut memory = self.memory();
-        memory.take_room()?;
-        memory.records.push(record);
-        if durable {
-            memory.durable = memory.records.len();
-            memory.undo.clear();
+        let hangs = {
+            let mut memory = self.memory();
+            memory.take_room()?;
+            let is_vote = record.first() == Some(&2);
+            memory.records.push(record);
+            if durable {
+                memory.durable = memory.records.len();
+                memory.undo.clear();
+            }
+            let hangs = is_vote && memory.hang == Some(0);
+            memory.hang = if hangs { None } else { memory.hang.map(|votes| votes - u32::from(is_vote)) };
+            hangs
+        };
+        if hangs {
+            core::future::pending().await
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! The parties and what lies between them.
 
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -15,8 +17,9 @@ use tokio::sync::watch;
 use super::lies::Lie;
 use super::{InsecureSigner, MemoryJournal};
 use crate::dkg::exchange::{AskError, Exchange};
-use crate::dkg::message::Question;
-use crate::dkg::spec::{Component, KeySpec, Masks, Secret, Shape, Width};
+use crate::dkg::message::{Ask, Question, VoteAnswer};
+use kms_encoding::key_spec::{Component, KeySpec, Masks, Secret, Shape, Width};
+use crate::dkg::statement::Vote;
 use crate::dkg::{Finished, Public, Run, RunConfig, RunError, Seed};
 use crate::prss::Prss;
 use crate::sim::{BOUND, Sim, SimNet};
@@ -45,8 +48,48 @@ struct Shared {
     lie: Option<Lie>,
     window: usize,
     seed: u64,
+    seen: Mutex<Seen>,
     /// Honest parties that have not finished: liars give up when there are none.
     unfinished: watch::Sender<PartySet>,
+}
+
+/// What an observer of all messages sees.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Votes that honest parties told.
+    votes: BTreeMap<(PartyId, u32, u32), Vote>,
+    /// Honest parties that told two.
+    pub(crate) two_votes: PartySet,
+    /// Times that a disk was full.
+    pub(crate) disk_full: u32,
+    /// Attempts whose stream keys an honest party gave away, and those that were certified final.
+    pub(crate) revealed: BTreeSet<(u32, u32)>,
+    pub(crate) certified: BTreeSet<(u32, u32)>,
+}
+
+impl Seen {
+    fn look(&mut self, committee: &Committee, honest: PartyId, asked: &Question, answer: &Bytes) {
+        let key = (asked.chunk, asked.attempt);
+        match asked.ask {
+            Ask::Vote { .. } => {
+                let Some(told) = VoteAnswer::decode(answer, committee) else { return };
+                if let Some((vote, _)) = told.vote
+                    && *self.votes.entry((honest, key.0, key.1)).or_insert(vote) != vote
+                {
+                    self.two_votes.insert(honest);
+                }
+                if told.certificate.is_some_and(|certificate| matches!(certificate.vote, Vote::Final(_))) {
+                    self.certified.insert(key);
+                }
+            }
+            Ask::Keys => _ = self.revealed.insert(key),
+            _ => {}
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What comes out at a party.
@@ -72,6 +115,7 @@ impl Keygen {
             liars: PartySet::EMPTY,
             lie: None,
             window: 3,
+            seen: Mutex::default(),
             seed,
             unfinished: watch::Sender::new(PartySet::all(committee.n())),
         }))
@@ -98,9 +142,6 @@ impl Keygen {
         self.0.committee
     }
 
-    pub(crate) fn run(&self) -> KeygenRun {
-        self.0.run
-    }
 
     pub(crate) fn journal(&self, party: PartyId) -> &Arc<MemoryJournal> {
         &self.0.journals[party.slot()]
@@ -117,7 +158,12 @@ impl Keygen {
     }
 
     fn parties(&self) -> MutexGuard<'_, Vec<Option<Arc<Party>>>> {
-        self.0.parties.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.parties)
+    }
+
+    /// What was seen on the way.
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        lock(&self.0.seen)
     }
 
     /// Adds the party to a simulation. It can crash and restart.
@@ -127,10 +173,25 @@ impl Keygen {
     }
 
     async fn live(self, net: SimNet, own: PartyId, start: Duration) -> Outcome {
-        let shared = &*self.0;
         if let Some(wait) = start.checked_sub(net.now()) {
             net.sleep(wait).await;
         }
+        loop {
+            let result = self.life(net.clone(), own).await;
+            match result {
+                // Somebody makes room on the disk and starts the party again.
+                Err(RunError::Journal(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                    lock(&self.0.seen).disk_full += 1;
+                    net.sleep(BOUND / 4).await;
+                    self.journal(own).full_after(None);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn life(&self, net: SimNet, own: PartyId) -> Outcome {
+        let shared = &*self.0;
         let prss = Prss::<D>::new(&shared.committee, own, &shared.prss[own.slot()])?;
         let config = RunConfig {
             committee: shared.committee,
@@ -147,7 +208,7 @@ impl Keygen {
             Arc::new(SimMasks(*seed, lens)) as Arc<dyn Masks>
         };
         let run = Arc::new(Run::new(config, prss, Arc::new(InsecureSigner(own)), journal, masks)?);
-        let mut up = Up { keygen: &self, own, done: false };
+        let mut up = Up { keygen: self, own, done: false };
         self.parties()[own.slot()] = Some(Arc::clone(&run));
         let rng = Mutex::new(ChaCha20Rng::seed_from_u64(shared.seed ^ u64::from(own.index()) << 32));
         let exchange = SimExchange { net, keygen: self.clone(), rng };
@@ -195,7 +256,7 @@ struct SimExchange {
 
 impl SimExchange {
     fn delay(&self) -> Duration {
-        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rng = lock(&self.rng);
         let slow = rng.random_bool(0.02);
         Duration::from_millis(rng.random_range(1..=if slow { 2000 } else { 50 }))
     }
@@ -216,10 +277,12 @@ impl Exchange for SimExchange {
             Either::Left((answer, _)) => answer.map_err(|_| AskError::NotYet),
             Either::Right(_) => Err(AskError::NotYet),
         };
-        let (answer, late) = match shared.lie {
-            Some(lie) if shared.liars.contains(peer) => {
-                let asked = Question::decode(&question);
-                lie.tell(&self.keygen, peer, own, asked, answer)
+        let asked = Question::decode(&question);
+        let (answer, late) = match (shared.lie, &asked, &answer) {
+            (Some(lie), _, _) if shared.liars.contains(peer) => lie.tell(&self.keygen, peer, own, asked, answer),
+            (_, Some(asked), Ok(told)) => {
+                self.keygen.seen().look(&shared.committee, peer, asked, told);
+                (answer, Duration::ZERO)
             }
             _ => (answer, Duration::ZERO),
         };
