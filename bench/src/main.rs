@@ -4,6 +4,8 @@
 
 mod dkg;
 mod gas;
+#[cfg(feature = "processes")]
+mod keygen;
 mod mpc;
 #[cfg(feature = "processes")]
 mod node;
@@ -35,6 +37,10 @@ struct Args {
     #[cfg(feature = "processes")]
     #[arg(long, default_value_t = 200)]
     burst: usize,
+    /// Key generation with this parameter set only.
+    #[cfg(feature = "processes")]
+    #[arg(long)]
+    keygen_params: Option<String>,
     /// Minutes that a cold build took, if it was measured.
     #[arg(long)]
     cold_build_minutes: Option<f64>,
@@ -51,6 +57,9 @@ enum Area {
     /// Four processes, and the whole way of a request.
     #[cfg(feature = "processes")]
     Node,
+    /// Four processes that make a key.
+    #[cfg(feature = "processes")]
+    Keygen,
     /// Gas, from the pinned snapshot.
     Gas,
 }
@@ -75,6 +84,8 @@ fn main() -> Result<()> {
                 let sizes = node::Sizes { params: args.params.clone(), rounds: args.rounds, burst: args.burst };
                 node::run_blocking(&root, &sizes)?
             }
+            #[cfg(feature = "processes")]
+            Area::Keygen => keygen::run_blocking(&root, args.keygen_params.as_deref())?,
             Area::Gas => gas::run(&root)?,
         });
     }

@@ -192,7 +192,7 @@ async fn burst(cluster: &Cluster, probe: &mut Probe, sizes: &Sizes) -> Result<Ve
 }
 
 /// A metric without labels at all parties.
-async fn all_parties(cluster: &Cluster, name: &str) -> Result<Vec<f64>> {
+pub(crate) async fn all_parties(cluster: &Cluster, name: &str) -> Result<Vec<f64>> {
     let mut values = Vec::new();
     for url in &cluster.party_metrics {
         let address = url.strip_prefix("http://").context("metrics address")?;

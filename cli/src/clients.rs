@@ -28,6 +28,14 @@ pub fn provider(url: &str) -> Result<DynProvider> {
     Ok(ProviderBuilder::new().connect_http(url.parse().with_context(|| format!("RPC URL {url}"))?).erased())
 }
 
+/// The id of the chain behind an endpoint.
+///
+/// # Errors
+/// The URL is malformed, or nobody answers there.
+pub async fn chain_id(url: &str) -> Result<u64> {
+    provider(url)?.get_chain_id().await.with_context(|| format!("ask {url}"))
+}
+
 /// Key and epoch that the chain calls active.
 ///
 /// # Errors

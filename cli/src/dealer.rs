@@ -1,7 +1,7 @@
 //! `kms dealer`: key shares from one machine, for development.
 //!
 //! A dealer makes the whole secret key, shares it and erases it. Until then it knew the key, and nobody can prove that it
-//! forgot; so what it deals is good for tests and demos only. Distributed key generation replaces this one step. Signing
+//! forgot; so what it deals is good for tests only. `kms keygen` is how keys are made. Signing
 //! keys and pseudorandom keys are never dealt: parties make their own.
 
 use std::fs;
@@ -177,7 +177,7 @@ fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn parse_params(name: &str) -> Result<ParamsId, String> {
+pub(crate) fn parse_params(name: &str) -> Result<ParamsId, String> {
     ParamsId::from_name(name).ok_or_else(|| "production or insecure-test".to_owned())
 }
 

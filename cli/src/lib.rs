@@ -2,9 +2,11 @@
 
 pub mod client_cert;
 pub mod clients;
+pub mod crs;
 pub mod dealer;
 pub mod decrypt;
 pub mod doctor;
+pub mod keygen;
 pub mod manifest;
 pub mod register_key;
 pub mod status;

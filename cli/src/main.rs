@@ -1,7 +1,7 @@
 //! `kms`: the operator's tool.
 
 use clap::{Parser, Subcommand};
-use kms_cli::{client_cert, dealer, decrypt, doctor, manifest, register_key, status};
+use kms_cli::{client_cert, crs, dealer, decrypt, doctor, keygen, manifest, register_key, status};
 
 #[derive(Debug, Parser)]
 #[command(name = "kms", version, about = "Set up, check and use a decentralised key management service")]
@@ -20,6 +20,10 @@ enum Command {
     Manifest(manifest::Command),
     /// Make a client CA and a certificate for a relayer or an operator.
     ClientCert(client_cert::Args),
+    /// Make a key by all parties together, watch it come to be, and register it.
+    Keygen(keygen::Args),
+    /// Put a reference string for input proofs where the parties fetch it.
+    Crs(crs::Args),
     /// DEVELOPMENT ONLY: deal key shares. Whoever runs this knew the key.
     Dealer(dealer::DealArgs),
     /// Register a key with the parties' signatures.
@@ -45,6 +49,8 @@ async fn main() -> anyhow::Result<()> {
     let text = match cli.command {
         Command::Manifest(command) => manifest::run(&command, cli.json)?,
         Command::ClientCert(args) => client_cert::run(&args, cli.json)?,
+        Command::Keygen(args) => keygen::run(&args, cli.json).await?,
+        Command::Crs(args) => crs::run(&args, cli.json)?,
         Command::Dealer(args) => dealer::command(&args, cli.json)?,
         Command::RegisterKey(args) => register_key::run(&args, cli.json).await?,
         Command::Doctor(args) => {

@@ -4,13 +4,16 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use alloy::{
     network::EthereumWallet,
-    primitives::U256,
+    primitives::{B256, U256},
     providers::{Provider, ProviderBuilder},
     signers::local::PrivateKeySigner,
 };
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args as ClapArgs;
-use kms_chain::abi::{IKeyManagement, KeyManagement};
+use kms_chain::{
+    abi::{IKeyManagement, KeyManagement},
+    manifest::Manifest,
+};
 use kms_node::keys::KeygenSignature;
 
 use crate::manifest;
@@ -32,15 +35,45 @@ pub struct Args {
     sender_key: String,
 }
 
-/// Registers the key, unless the chain knows it already; returns what to print.
+/// What came of a registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// The key.
+    pub key_id: B256,
+    /// The chain.
+    pub chain_id: u64,
+    /// The chain knew it already.
+    pub known: bool,
+}
+
+/// Runs the command and returns what to print.
 ///
 /// # Errors
-/// The parties signed different things, too few signed, or the contract reverts.
+/// See [`register`].
 pub async fn run(args: &Args, json: bool) -> Result<String> {
     let manifest = manifest::read(&args.manifest)?;
     let signed = args.signatures.iter().map(read).collect::<Result<Vec<_>>>()?;
-    let first = &signed[0];
-    for other in &signed {
+    let Registered { key_id, chain_id, known } = register(&manifest, &args.rpc, &args.sender_key, &signed).await?;
+    if json {
+        let value = serde_json::json!({ "keyId": key_id, "chainId": chain_id, "alreadyKnown": known });
+        return Ok(format!("{value}\n"));
+    }
+    let what = if known { "was registered already" } else { "is registered and active" };
+    Ok(format!("key {key_id} {what} on chain {chain_id}\n"))
+}
+
+/// Registers the key on the chain of the signatures, unless it is known there.
+///
+/// # Errors
+/// The parties signed different things, too few signed, or the contract reverts.
+pub async fn register(
+    manifest: &Manifest,
+    rpc: &str,
+    sender_key: &str,
+    signed: &[KeygenSignature],
+) -> Result<Registered> {
+    let first = signed.first().context("no signature was given")?;
+    for other in signed {
         let same =
             KeygenSignature { party: first.party, signature: first.signature.clone(), ..other.clone() } == *first;
         ensure!(
@@ -52,9 +85,9 @@ pub async fn run(args: &Args, json: bool) -> Result<String> {
     }
     let chain =
         manifest.chain(first.chain_id).with_context(|| format!("chain {} is not in the manifest", first.chain_id))?;
-    let sender: PrivateKeySigner = args.sender_key.trim_start_matches("0x").parse().context("sender key")?;
-    let provider = ProviderBuilder::new().wallet(EthereumWallet::from(sender)).connect_http(args.rpc.parse()?).erased();
-    ensure!(provider.get_chain_id().await? == first.chain_id, "{} is not chain {}", args.rpc, first.chain_id);
+    let sender: PrivateKeySigner = sender_key.trim_start_matches("0x").parse().context("sender key")?;
+    let provider = ProviderBuilder::new().wallet(EthereumWallet::from(sender)).connect_http(rpc.parse()?).erased();
+    ensure!(provider.get_chain_id().await? == first.chain_id, "{rpc} is not chain {}", first.chain_id);
     let contract = KeyManagement::new(chain.contracts.key_management, &provider);
     let known = contract.keyState(first.key_id).call().await? != 0;
     if !known {
@@ -80,12 +113,7 @@ pub async fn run(args: &Args, json: bool) -> Result<String> {
             bail!("registering key {} reverted", first.key_id);
         }
     }
-    if json {
-        let value = serde_json::json!({ "keyId": first.key_id, "chainId": first.chain_id, "alreadyKnown": known });
-        return Ok(format!("{value}\n"));
-    }
-    let what = if known { "was registered already" } else { "is registered and active" };
-    Ok(format!("key {} {what} on chain {}\n", first.key_id, first.chain_id))
+    Ok(Registered { key_id: first.key_id, chain_id: first.chain_id, known })
 }
 
 fn read(path: &PathBuf) -> Result<KeygenSignature> {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::{
     anvil::{Anvil, CHAIN_ID, Role},
-    paths,
+    keygen, paths,
     process::{self, Process},
 };
 
@@ -31,8 +31,23 @@ pub struct Options {
     pub crs_cache: PathBuf,
     /// Whether relayer and coprocessor are started.
     pub services: bool,
+    /// Where the key comes from.
+    pub key: Key,
+    /// How long the parties wait for one that is silent, in seconds; their own default if absent.
+    pub patience: Option<u64>,
     /// Extra arguments for party i (1-based), for instance misbehaviour.
     pub party_args: Vec<(usize, Vec<String>)>,
+}
+
+/// Where the key of a deployment comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// The parties make it together.
+    Generated,
+    /// A dealer makes it: quicker, and the dealer knew it.
+    Dealt,
+    /// There is none yet; the parties run without.
+    None,
 }
 
 impl Options {
@@ -45,6 +60,8 @@ impl Options {
             home: home.to_owned(),
             crs_cache: paths::root().join(".cache/crs"),
             services: true,
+            key: Key::Generated,
+            patience: None,
             party_args: Vec::new(),
         }
     }
@@ -130,14 +147,26 @@ impl Cluster {
         let contracts = setup.deploy()?;
         setup.client_certificate("relayer")?;
         setup.client_certificate("operator")?;
-        progress("key: the dealer makes shares (development only: a dealer knew the key)");
-        setup.deal()?;
-        progress("key: parties seal their shares and the committee registers the key");
-        setup.import_and_register()?;
+        if options.key == Key::Dealt {
+            progress("key: the dealer makes shares (development only: a dealer knew the key)");
+            setup.deal()?;
+            progress("key: parties seal their shares and the committee registers the key");
+            setup.import()?;
+            setup.register()?;
+        }
+        let generated = setup.key_is_there();
+        if options.key == Key::Generated && generated {
+            progress("key: the parties have the one they made; the committee registers it on the new chain");
+            setup.register()?;
+        }
         progress("parties: starting; they make their pseudorandom keys among themselves, without a dealer");
         let mut parties = Vec::new();
         for index in 1..=options.n {
             parties.push(setup.start_party(index)?);
+        }
+        if options.key == Key::Generated && !generated {
+            progress("key: the parties make it together, nobody ever has it");
+            keygen::generate(&options, &setup.rpc, progress)?;
         }
         let coprocessor_port = paths::free_port()?;
         let relayer_port = paths::free_port()?;
@@ -158,7 +187,9 @@ impl Cluster {
             cluster.coprocessor = Some(cluster.start_coprocessor(coprocessor_port)?);
             cluster.relayer = Some(cluster.start_relayer(relayer_port)?);
         }
-        cluster.wait_ready().await?;
+        if options.key != Key::None {
+            cluster.wait_ready().await?;
+        }
         Ok(cluster)
     }
 
@@ -169,7 +200,7 @@ impl Cluster {
 
     /// The key bundle folder.
     pub fn public_dir(&self) -> PathBuf {
-        self.path("dealer/public")
+        self.path(if self.options.key == Key::Dealt { "dealer/public" } else { "keygen/public" })
     }
 
     /// Runs the operator's tool and returns what it printed.
@@ -253,6 +284,9 @@ impl Cluster {
             if !process.is_running() {
                 process.restart()?;
             }
+        }
+        if self.options.key == Key::None {
+            return Ok(());
         }
         self.wait_ready().await
     }
@@ -392,13 +426,9 @@ impl<'a> Setup<'a> {
         Ok(())
     }
 
-    fn import_and_register(&self) -> Result<()> {
+    fn import(&self) -> Result<()> {
         let node = paths::binary("kms-node")?;
-        let mut args =
-            strings(&["register-key", "--manifest", &format!("{}/manifest.json", self.home), "--rpc", &self.rpc]);
         for index in 1..=self.options.n {
-            let dir = self.party(index);
-            let signature = format!("{dir}/keygen-signature.json");
             let share = format!("{}/dealer/party-{index}.share", self.home);
             if Path::new(&share).exists() {
                 process::run(
@@ -406,7 +436,7 @@ impl<'a> Setup<'a> {
                     &[
                         "import",
                         "--dir",
-                        &dir,
+                        &self.party(index),
                         "--manifest",
                         &format!("{}/manifest.json", self.home),
                         "--share",
@@ -420,6 +450,25 @@ impl<'a> Setup<'a> {
                     &self.options.home,
                 )?;
             }
+        }
+        Ok(())
+    }
+
+    /// What each party has signed of its key.
+    fn signatures(&self) -> Vec<String> {
+        (1..=self.options.n).map(|index| format!("{}/keygen-signature.json", self.party(index))).collect()
+    }
+
+    /// Whether all parties have a key that they made, and its public part is here.
+    fn key_is_there(&self) -> bool {
+        let bundle = self.options.home.join("keygen/public/key.json");
+        bundle.exists() && self.signatures().iter().all(|path| Path::new(path).exists())
+    }
+
+    fn register(&self) -> Result<()> {
+        let mut args =
+            strings(&["register-key", "--manifest", &format!("{}/manifest.json", self.home), "--rpc", &self.rpc]);
+        for signature in self.signatures() {
             args.extend(["--signature".to_owned(), signature]);
         }
         process::run(
@@ -434,6 +483,12 @@ impl<'a> Setup<'a> {
     fn start_party(&self, index: usize) -> Result<Process> {
         let ports = self.ports[index - 1];
         let config = self.options.home.join(format!("party-{index}.toml"));
+        let patience = self.options.patience.map_or_else(String::new, |seconds| {
+            format!(
+                "\n[prss_setup]\npatience_seconds = {seconds}\nbound_seconds = {seconds}\n\n\
+                 [keygen]\npatience_seconds = {seconds}\n"
+            )
+        });
         let text = format!(
             "data_dir = \"{dir}\"\nmanifest = \"{home}/manifest.json\"\nindex = {index}\n\
              listen_peer = \"127.0.0.1:{}\"\nlisten_client = \"127.0.0.1:{}\"\nlisten_metrics = \"127.0.0.1:{}\"\n\n\
@@ -442,8 +497,8 @@ impl<'a> Setup<'a> {
              [[object_stores]]\nurl = \"file://{home}/objects\"\n\n\
              [[clients]]\nname = \"relayer\"\nca = \"{home}/clients/relayer/ca.pem\"\npermissions = [\"decrypt\", \"status\"]\n\
              requests_per_second = 1000\nmax_open = 2000\n\n\
-             [[clients]]\nname = \"operator\"\nca = \"{home}/clients/operator/ca.pem\"\npermissions = [\"decrypt\", \"status\"]\n\
-             requests_per_second = 100\nmax_open = 100\n",
+             [[clients]]\nname = \"operator\"\nca = \"{home}/clients/operator/ca.pem\"\npermissions = [\"decrypt\", \"status\", \"keygen\"]\n\
+             requests_per_second = 100\nmax_open = 100\n{patience}",
             ports.peer,
             ports.client,
             ports.metrics,
@@ -483,12 +538,13 @@ fn ports(options: &Options) -> Result<Vec<Ports>> {
 }
 
 /// What identities and keys of a home are written as. A home of an older format is of no use to these programs.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 
 /// Renames a home of another format to `<home>.old`, so that a new one is made; an older `<home>.old` goes.
 fn put_away_old(home: &Path) -> Result<()> {
     let stamp = home.join("format");
-    if home.join("dealer").exists() && fs::read_to_string(&stamp).ok().as_deref() != Some(FORMAT) {
+    let used = home.join("dealer").exists() || home.join("keygen").exists();
+    if used && fs::read_to_string(&stamp).ok().as_deref() != Some(FORMAT) {
         let old = home.with_extension("old");
         if old.exists() {
             fs::remove_dir_all(&old)?;
@@ -499,13 +555,13 @@ fn put_away_old(home: &Path) -> Result<()> {
     write_if_changed(&stamp, FORMAT)
 }
 
-fn write_if_changed(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_if_changed(path: &Path, text: &str) -> Result<()> {
     if fs::read_to_string(path).ok().as_deref() != Some(text) {
         fs::write(path, text)?;
     }
     Ok(())
 }
 
-fn strings(items: &[&str]) -> Vec<String> {
+pub(crate) fn strings(items: &[&str]) -> Vec<String> {
     items.iter().map(|item| (*item).to_owned()).collect()
 }

@@ -4,6 +4,7 @@
 pub mod anvil;
 pub mod ballot;
 pub mod cluster;
+pub mod keygen;
 pub mod parties;
 pub mod paths;
 pub mod probe;

@@ -7,6 +7,7 @@ mod bulk;
 mod ecosystem;
 mod faults;
 mod inputs;
+mod keygen;
 mod kills;
 mod liars;
 mod network;
@@ -36,6 +37,7 @@ macro_rules! stories {
 }
 
 const STORIES: &[(&str, Story)] = stories![
+    keygen::the_parties_made_the_key_and_it_decrypts,
     votes::a_vote_is_counted_on_ciphertexts_and_opened_once,
     votes::a_ballot_counts_once_however_often_it_is_posted,
     ecosystem::a_contract_of_the_ecosystem_package_runs_unchanged,
@@ -57,6 +59,10 @@ const STORIES: &[(&str, Story)] = stories![
     kills::a_killed_relayer_finishes_after_restart,
     kills::a_killed_coprocessor_finishes_after_restart,
     kills::a_killed_party_catches_up,
+    keygen::killed_parties_go_on_and_all_come_to_the_same_key,
+    keygen::an_aborted_run_never_starts_again_and_a_new_one_does,
+    keygen::a_party_that_is_gone_for_good_is_not_missed,
+    keygen::a_liar_is_named_and_the_key_is_right,
 ];
 
 fn main() -> ExitCode {

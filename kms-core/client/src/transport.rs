@@ -3,9 +3,11 @@
 //! Connections are made when first needed and again after they broke; a party that is down costs the others nothing.
 
 mod channel;
+mod keygen;
 mod outcome;
 
 pub use crate::tls::Identity;
+pub use keygen::{FileError, KeyGenState};
 pub use kms_proto::node::{NotYetReason, RefusedReason};
 pub use outcome::{Outcome, PartyError};
 

@@ -19,10 +19,14 @@ use crate::config::ObjectStoreConfig;
 use crate::error::{CiphertextError, ConfigError};
 use crate::guard::HandleGrant;
 use crate::metrics::Metrics;
-use source::{FetchError, Source};
+use source::{FetchError, Kind, Source};
 
 /// Bytes of objects that are kept: a request is asked for again soon, and one list object serves many handles.
 const CACHE_BYTES: usize = 32 << 20;
+/// Ciphertexts.
+const OBJECTS: Kind = Kind { folder: "ct", limit: kms_fhe::object::MAX_BYTES };
+/// Reference strings of input proofs; with production parameters one has 4.6 MB.
+const REFERENCE_STRINGS: Kind = Kind { folder: "crs", limit: 16 << 20 };
 /// Objects that are read and parsed at the same time. What their blocks weigh once expanded is for the engine to bound.
 const FETCHING: usize = 8;
 
@@ -70,6 +74,14 @@ impl Ciphertexts {
         })
     }
 
+    /// The bytes of a reference string, from the first store that has them.
+    ///
+    /// # Errors
+    /// No store gives them: they may come.
+    pub async fn reference_string(&self, digest: B256) -> Result<Bytes, CiphertextError> {
+        self.bytes(REFERENCE_STRINGS, digest).await
+    }
+
     /// The checked object with this digest, and how it was come by.
     async fn object(
         &self,
@@ -86,7 +98,7 @@ impl Ciphertexts {
         if let Some(object) = self.cache.lock().get(digest, key_id) {
             return Ok((object, "cached"));
         }
-        let bytes = self.bytes(digest).await?;
+        let bytes = self.bytes(OBJECTS, digest).await?;
         let weight = bytes.len();
         let object = blocking(move || Object::parse(&bytes, params, &key_id))
             .await
@@ -97,10 +109,10 @@ impl Ciphertexts {
     }
 
     /// The bytes that hash to the digest, from the first store that has them.
-    async fn bytes(&self, digest: B256) -> Result<Bytes, CiphertextError> {
+    async fn bytes(&self, kind: Kind, digest: B256) -> Result<Bytes, CiphertextError> {
         let mut problems = Vec::new();
         for source in &self.sources {
-            match source.fetch(digest).await {
+            match source.fetch(kind, digest).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(FetchError::Missing) => {}
                 Err(e) => {

@@ -6,10 +6,9 @@ pub mod import;
 pub mod init;
 pub mod run;
 
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::dkg::DkgError;
 use crate::engine::EngineError;
 use crate::error::{ConfigError, KeysError, LifecycleError, SealedError, StoreError};
 use crate::identity::IdentityError;
@@ -51,6 +50,9 @@ pub enum CommandError {
     /// The decryption engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Generations of keys.
+    #[error(transparent)]
+    Dkg(#[from] DkgError),
     /// The client listener.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -85,13 +87,7 @@ fn open_vault(data_dir: &Path, passphrase: &Path) -> Result<Vault, SealedError> 
 
 /// Replaces a public file at once; everybody may read it.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
-    let io = |source| CommandError::Io { path: path.to_owned(), source };
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let everybody = std::fs::Permissions::from_mode(0o644);
-    let mut file = tempfile::Builder::new().permissions(everybody).tempfile_in(folder).map_err(io)?;
-    file.write_all(bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map(drop).map_err(|e| io(e.error))
+    crate::files::write_public(path, bytes).map_err(|source| CommandError::Io { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

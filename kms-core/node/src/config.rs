@@ -48,6 +48,9 @@ pub struct Config {
     /// Set-up of pseudorandom keys.
     #[serde(default)]
     pub prss_setup: PrssSetup,
+    /// Generation of keys.
+    #[serde(default)]
+    pub keygen: Keygen,
     /// How much is worked on at the same time.
     #[serde(default)]
     pub work: Work,
@@ -81,6 +84,23 @@ pub struct PrssSetup {
 impl Default for PrssSetup {
     fn default() -> Self {
         Self { patience_seconds: 600, bound_seconds: 60 }
+    }
+}
+
+/// Generation of keys by the parties.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keygen {
+    /// How long a party may be silent before the others go on without it. Longer than any party needs for a piece of work
+    /// and for a restart.
+    pub patience_seconds: u64,
+    /// How long a party that has the key keeps what the others may still need for theirs.
+    pub linger_seconds: u64,
+}
+
+impl Default for Keygen {
+    fn default() -> Self {
+        Self { patience_seconds: 120, linger_seconds: 24 * 3600 }
     }
 }
 
@@ -156,8 +176,10 @@ impl Default for Work {
 pub enum Permission {
     /// `Decrypt`.
     Decrypt,
-    /// `GetStatus`, `GetKeys`, `Health`.
+    /// `GetStatus`, `GetKeys`, `Health`, `KeyGenStatus`, `GetKeyFile`.
     Status,
+    /// `KeyGen`, `KeyGenAbort`.
+    Keygen,
 }
 
 /// Logging.
@@ -228,6 +250,9 @@ impl Config {
         }
         if self.prss_setup.bound_seconds == 0 {
             return fail("prss_setup.bound_seconds".into(), "no message is that fast");
+        }
+        if self.keygen.patience_seconds == 0 {
+            return fail("keygen.patience_seconds".into(), "nobody is that fast");
         }
         if self.work.in_flight_mib == 0 {
             return fail("work.in_flight_mib".into(), "nothing can be decrypted without any room");
@@ -339,6 +364,8 @@ mod tests {
             (format!("{GOOD}\nrequests_per_second = 0"), "zero"),
             (format!("{GOOD}\n[prss_setup]\nbound_seconds = 0"), "prss_setup.bound_seconds"),
             (format!("{GOOD}\n[prss_setup]\nrounds = 3"), "rounds"),
+            (format!("{GOOD}\n[keygen]\npatience_seconds = 0"), "keygen.patience_seconds"),
+            (format!("{GOOD}\n[keygen]\nwindow = 65"), "window"),
             (format!("{GOOD}\nmax_open_each = 0"), "zero"),
             (format!("{GOOD}\n[work]\nin_flight_mib = 0"), "work.in_flight_mib"),
         ];

@@ -10,7 +10,8 @@ use alloy_primitives::B256;
 use kms_encoding::{ParamsId, PrssKey, PrssKeys, SecretKeyKind, ShareFile, ShareVector};
 use parking_lot::RwLock;
 
-pub use import::{Imported, KeygenSignature, SignedDigest, import};
+pub use import::{Imported, KeygenSignature, SignedDigest, check_files, import};
+pub(crate) use import::{check_bundle, seal, sign};
 
 use crate::error::KeysError;
 use crate::party::Party;
@@ -154,10 +155,14 @@ impl Keys {
         inner.usable.insert(material.key_id, Arc::new(material));
     }
 
-    /// Adds a verified share of an epoch that has no pseudorandom keys yet.
+    /// Adds a verified share of an epoch that has no pseudorandom keys yet, unless it is there already.
     pub fn wait(&self, share: ShareFile) {
+        let info = info(&share, Condition::Waiting);
         let mut inner = self.inner.write();
-        inner.known.push(info(&share, Condition::Waiting));
+        if inner.known.iter().any(|known| (known.key_id, known.epoch_id) == (info.key_id, info.epoch_id)) {
+            return;
+        }
+        inner.known.push(info);
         inner.waiting.push(share);
     }
 

@@ -3,14 +3,16 @@
 //!
 //! A request comes in through [`service`], the [`guard`] checks it against this party's own view of the chain, the
 //! [`engine`] computes and opens the masked shares over the [`peer`] transport, signs the answer and writes the
-//! receipt. Secrets rest in [`sealed`] files, everything else in the [`store`].
+//! receipt. New keys are made by all parties together ([`dkg`]). Secrets rest in [`sealed`] files, everything else in the [`store`].
 
 pub mod chains;
 pub mod ciphertexts;
 pub mod commands;
 pub mod config;
+pub mod dkg;
 pub mod engine;
 pub mod error;
+mod files;
 pub mod guard;
 pub mod identity;
 pub mod keys;

@@ -20,7 +20,8 @@ pub enum Phase {
     Booting,
     /// Material is good; unfinished requests are taken up again and peers are being reached.
     Recovering,
-    /// This party can use no key yet: it holds no share, or the parties are making the pseudorandom keys of its epoch.
+    /// This party can use no key yet: it holds no share, or the parties are making a key or the pseudorandom keys of its
+    /// epoch.
     Initialising,
     /// At least n−t−1 peers were reached, and at least one chain: each comes up by itself, see [`crate::chains`].
     Ready,
@@ -48,9 +49,9 @@ impl Phase {
         match self {
             Self::Booting => matches!(call, Call::Health),
             Self::Recovering => !matches!(call, Call::Decrypt),
-            Self::Initialising => matches!(call, Call::Health | Call::GetKeys),
+            Self::Initialising => matches!(call, Call::Health | Call::GetKeys | Call::KeyGen | Call::KeyGenStatus),
             Self::Ready => true,
-            Self::Draining => !matches!(call, Call::Decrypt),
+            Self::Draining => !matches!(call, Call::Decrypt | Call::KeyGen),
         }
     }
 
@@ -83,11 +84,16 @@ pub enum Call {
     GetStatus,
     /// `Decrypt`.
     Decrypt,
+    /// `KeyGen` and `KeyGenAbort`.
+    KeyGen,
+    /// `KeyGenStatus` and `GetKeyFile`.
+    KeyGenStatus,
 }
 
 impl Call {
     /// All calls.
-    pub const ALL: [Self; 4] = [Self::Health, Self::GetKeys, Self::GetStatus, Self::Decrypt];
+    pub const ALL: [Self; 6] =
+        [Self::Health, Self::GetKeys, Self::GetStatus, Self::Decrypt, Self::KeyGen, Self::KeyGenStatus];
 }
 
 /// The phase of this process, shared between its tasks.

@@ -49,6 +49,12 @@ pub struct Metrics {
     prss_setups_open: IntGauge,
     prss_setup_waits_for: IntGaugeVec,
     prss_setup_runs: IntCounterVec,
+    keygen_phase: IntGaugeVec,
+    keygen_chunks_done: IntGauge,
+    keygen_chunks_total: IntGauge,
+    keygen_bytes_sent: IntGauge,
+    keygen_bits_per_second: IntGauge,
+    keygen_seconds_left: IntGauge,
     peak_memory: IntGauge,
     phase: GaugeVec,
 }
@@ -203,6 +209,29 @@ impl Metrics {
                     &["outcome"],
                 )?,
             )?,
+            keygen_phase: add(
+                r,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "keygen_phase",
+                        "1 for what the last key generation works on; nothing if there was none.",
+                    ),
+                    &["phase"],
+                )?,
+            )?,
+            keygen_chunks_done: gauge(r, "keygen_chunks_done", "Pieces of work of the key generation that are done.")?,
+            keygen_chunks_total: gauge(r, "keygen_chunks_total", "Pieces of work of the key generation.")?,
+            keygen_bytes_sent: gauge(
+                r,
+                "keygen_sent_bytes",
+                "Bytes of questions and answers of the key generation that have left this party, since its start.",
+            )?,
+            keygen_bits_per_second: gauge(r, "keygen_bits_per_second", "Random bits that the key generation makes.")?,
+            keygen_seconds_left: gauge(
+                r,
+                "keygen_left_seconds",
+                "Estimate of what is left of the key generation; -1 if there is none.",
+            )?,
             peak_memory: add(
                 r,
                 IntGauge::new("peak_memory_bytes", "Largest resident memory of the process so far; 0 if not known.")?,
@@ -310,6 +339,18 @@ impl Metrics {
         self.prss_setup_runs.with_label_values(&[if made { "made" } else { "failed" }]).inc();
     }
 
+    /// How far the generation of a key is.
+    pub fn keygen(&self, shown: &kms_proto::node::KeyGenResponse) {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.keygen_phase.reset();
+        self.keygen_phase.with_label_values(&[&shown.phase]).set(1);
+        self.keygen_chunks_done.set(number(shown.chunks_done));
+        self.keygen_chunks_total.set(number(shown.chunks_total));
+        self.keygen_bytes_sent.set(number(shown.bytes_sent));
+        self.keygen_bits_per_second.set(number(shown.bits_per_second));
+        self.keygen_seconds_left.set(shown.seconds_left.map_or(-1, number));
+    }
+
     /// The phase of the process.
     pub fn phase(&self, now: Phase) {
         for phase in Phase::ALL {
@@ -330,6 +371,10 @@ fn peak_memory() -> i64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok());
     kib.unwrap_or_default().saturating_mul(1024)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    add(registry, IntGauge::new(name, help)?)
 }
 
 fn add<M: prometheus::core::Collector + Clone + 'static>(

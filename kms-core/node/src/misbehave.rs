@@ -40,6 +40,13 @@ impl Misbehave {
         }
     }
 
+    /// Whether it lies in answers to a question of a key generation: wrong shares have their place where nothing is signed,
+    /// in the share of the coin and in the frames of degree t.
+    pub fn is_about(self, question: &[u8]) -> bool {
+        let unsigned = question.get(5).is_some_and(|kind| matches!(kind, 1 | 3 | 4));
+        unsigned || !matches!(self, Self::WrongShare | Self::Equivocate)
+    }
+
     /// How long it waits before it sends anything.
     pub const fn delay(self) -> Duration {
         if matches!(self, Self::Stall) { STALL } else { Duration::ZERO }
@@ -79,6 +86,9 @@ mod tests {
         assert_eq!(Misbehave::Equivocate.apply(2, &truth), lie);
         assert_eq!(Misbehave::Equivocate.apply(3, &truth), Some(truth.clone()));
         assert_eq!(Misbehave::Stall.apply(2, &truth), Some(truth));
+        let (frame_a, frame_c) = (*b"KMSQ\x01\x02", *b"KMSQ\x01\x04");
+        assert!(Misbehave::WrongShare.is_about(&frame_c) && !Misbehave::WrongShare.is_about(&frame_a));
+        assert!(Misbehave::Silent.is_about(&frame_a) && !Misbehave::Equivocate.is_about(b""));
         assert!(Misbehave::Stall.delay() > Misbehave::WrongShare.delay());
     }
 }

@@ -6,11 +6,15 @@
 //! long finished; later it is asked again for what is still missing. So nothing has to be stored in queues for a party
 //! that is away: what it lacks is what it asks for. All queues are bounded; a full one drops a frame, and the receiver
 //! will ask.
+//!
+//! Key generation does not use the streams: its parties ask each other ([`Hub::ask`]) over connections of their own, each
+//! party dialling all others, so that megabytes of it never stand in the way of a decryption's kilobytes.
 
 mod dial;
 mod frame;
 mod inbox;
 mod kept;
+mod keygen;
 mod link;
 mod outbox;
 mod serve;
@@ -35,6 +39,7 @@ use tokio_util::task::TaskTracker;
 pub use frame::{FrameProof, Message, SessionId};
 pub use inbox::InboxLimits;
 pub use kept::Keeping;
+pub use keygen::{KeygenAnswers, Unanswered};
 pub use session::Session;
 
 use crate::identity::Leaf;
@@ -116,6 +121,7 @@ struct Inner {
     recompute: OnceLock<Arc<dyn Recompute>>,
     kept: Arc<Kept>,
     notices: OnceLock<Arc<dyn SetupNotices>>,
+    keygen: keygen::Keygen,
     misbehave: Option<Misbehave>,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
@@ -172,6 +178,7 @@ impl Hub {
                 key: party.signing_key.clone(),
                 links: members.iter().map(|_| Link::default()).collect(),
                 outbox: Outbox::new(members.len()),
+                keygen: keygen::Keygen::new(members.len()),
                 members,
                 leaf,
                 parties: Arc::new(Parties::new(committee, party.index)?),

@@ -1,8 +1,12 @@
 //! The client API: relayers and operators, over mutual TLS, each within the limits of its certificate's authority.
 
+mod keygen;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::BoxStream;
 use kms_proto::bounds::{self, MAX_CHAINS, MAX_CLIENT_MESSAGE, MAX_KEYS};
 use kms_proto::node::node_server::{Node, NodeServer};
 use kms_proto::node::{
@@ -15,6 +19,7 @@ use tonic::{Request, Response, Status};
 
 use crate::chains::Chains;
 use crate::config::Permission;
+use crate::dkg::Dkg;
 use crate::engine::{Call, Engine, EngineError, not_yet};
 use crate::identity::Leaf;
 use crate::keys::Keys;
@@ -40,6 +45,10 @@ pub struct Api {
     pub engine: Engine,
     /// Links to the peers.
     pub hub: Hub,
+    /// Generations of keys.
+    pub dkg: Dkg,
+    /// Folder of the public keys.
+    pub public: PathBuf,
     /// Keys.
     pub keys: Arc<Keys>,
     /// This party.
@@ -104,10 +113,16 @@ impl Service {
 
     /// The same, for calls that have no answer of their own for a client that is too quick.
     fn admit_query<T>(&self, request: &Request<T>, route: Route) -> Result<(), Status> {
-        if !self.admit(request, Permission::Status)?.take() {
+        self.admit_call(request, Permission::Status, route).map(drop)
+    }
+
+    fn admit_call<T>(&self, request: &Request<T>, permission: Permission, route: Route) -> Result<Client, Status> {
+        let client = self.admit(request, permission)?;
+        if !client.take() {
             return Err(Status::resource_exhausted("too many calls per second"));
         }
-        self.api.lifecycle.require(route).map_err(|e| Status::failed_precondition(e.to_string()))
+        self.api.lifecycle.require(route).map_err(|e| Status::failed_precondition(e.to_string()))?;
+        Ok(client)
     }
 
     async fn answer(&self, client: &Client, call: DecryptRequest) -> Result<Outcome, EngineError> {
@@ -142,6 +157,33 @@ fn internal(error: &EngineError) -> Status {
 
 #[tonic::async_trait]
 impl Node for Service {
+    type GetKeyFileStream = BoxStream<'static, Result<node::KeyFilePiece, Status>>;
+
+    async fn key_gen(&self, request: Request<node::KeyGenRequest>) -> Result<Response<node::KeyGenResponse>, Status> {
+        self.open_key_gen(request).await
+    }
+
+    async fn key_gen_status(
+        &self,
+        request: Request<node::KeyGenStatusRequest>,
+    ) -> Result<Response<node::KeyGenResponse>, Status> {
+        self.show_key_gen(&request)
+    }
+
+    async fn key_gen_abort(
+        &self,
+        request: Request<node::KeyGenAbortRequest>,
+    ) -> Result<Response<node::KeyGenResponse>, Status> {
+        self.abort_key_gen(request).await
+    }
+
+    async fn get_key_file(
+        &self,
+        request: Request<node::GetKeyFileRequest>,
+    ) -> Result<Response<Self::GetKeyFileStream>, Status> {
+        self.send_key_file(request).await
+    }
+
     async fn decrypt(&self, request: Request<DecryptRequest>) -> Result<Response<DecryptResponse>, Status> {
         let client = self.admit(&request, Permission::Decrypt)?;
         let outcome = self.answer(&client, request.into_inner()).await.map_err(|e| internal(&e))?;

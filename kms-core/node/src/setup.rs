@@ -17,6 +17,9 @@
 //!    whole set-up, comes to its keys, also long after.
 //!
 //! Nothing is used before it is the epoch's. What led to it is erased then.
+//!
+//! The generation of a key has pseudorandom keys of its own, made in the same way: for the set-up its run is an epoch with
+//! an id of its own ([`Setup::take_part`]), whose keys are destroyed when the run is over ([`Setup::destroy`]).
 
 mod adopt;
 mod board;
@@ -31,12 +34,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::B256;
-use kms_encoding::FloodBoundError;
+use kms_encoding::{FloodBoundError, PrssKeys};
 use kms_mpc::Committee;
 use kms_mpc::prss_setup::malicious::SetupLie;
 use kms_proto::peer::{self, setup::Body};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -97,7 +101,10 @@ pub struct SetupParts {
     pub cancel: CancellationToken,
 }
 
-/// The set-ups of all epochs that this party holds shares of; clones share them.
+/// The pseudorandom keys of an epoch, from when they are there.
+pub type Made = watch::Receiver<Option<Arc<PrssKeys>>>;
+
+/// The set-ups of all epochs that this party holds shares of, and of runs under way; clones share them.
 #[derive(Clone, Debug)]
 pub struct Setup {
     shared: Arc<Shared>,
@@ -112,31 +119,76 @@ impl Setup {
     pub async fn start(parts: SetupParts, options: SetupOptions) -> Result<Self, KeysError> {
         let impossible = |e: FloodBoundError| KeysError::Prss(e.to_string());
         let committee = Committee::new(parts.party.n() as usize, parts.party.t() as usize).map_err(impossible)?;
-        let setup = Self { shared: Arc::new(Shared::new(&parts, options)), tasks: TaskTracker::new() };
+        let setup = Self { shared: Arc::new(Shared::new(&parts, committee, options)), tasks: TaskTracker::new() };
         let waiting = parts.keys.waiting().into_iter().map(|epoch| (epoch, None));
         let agreed = parts.keys.prss().into_iter().map(|keys| (B256::from(keys.run.epoch_id), Some(keys)));
-        let mut notices = HashMap::new();
         for (epoch, done) in waiting.chain(agreed) {
-            let cabinet = Cabinet { party: parts.party.clone(), vault: parts.vault.clone(), epoch };
-            let task = Task::new(setup.shared.clone(), cabinet, committee, done).await?;
-            let inbox = Arc::new(Inbox::default());
-            notices.insert(epoch, inbox.clone());
-            let shared = setup.shared.clone();
-            setup.tasks.spawn(async move {
-                if let Err(error) = task.run(&inbox).await {
-                    tracing::error!(%epoch, %error, "the set-up of pseudorandom keys has stopped");
-                    shared.status(epoch, Some((format!("PRSS set-up: stopped: {error}"), Vec::new())));
-                }
-            });
+            setup.spawn(epoch, done).await?;
         }
         setup.tasks.close();
-        parts.hub.notices_to(Arc::new(Notices(notices)));
+        parts.hub.notices_to(setup.shared.members.clone());
         Ok(setup)
+    }
+
+    /// Takes part in the set-up of an epoch from now on, or goes on with it. It may be repeated.
+    ///
+    /// # Errors
+    /// What is sealed can't be read; [`crate::error::SealedError::Destroyed`] if [`Self::destroy`] was called for it.
+    pub async fn take_part(&self, epoch: B256) -> Result<Made, KeysError> {
+        let _one = self.shared.changing.lock().await;
+        if let Some(member) = self.shared.members.0.lock().get(&epoch) {
+            return Ok(member.made.clone());
+        }
+        let (party, vault) = (self.shared.party.clone(), self.shared.vault.clone());
+        let done = tokio::task::spawn_blocking(move || load_agreed(&party, &vault, epoch)).await;
+        let done = done.map_err(|e| KeysError::Prss(e.to_string()))??;
+        self.spawn(epoch, done.map(Arc::new)).await
+    }
+
+    /// Ends the part that this party takes in the set-up of a run, and destroys the keys and all that led to them: they
+    /// can't be made again, nor others in their place.
+    ///
+    /// # Errors
+    /// The disk.
+    pub async fn destroy(&self, epoch: B256) -> Result<(), KeysError> {
+        let _one = self.shared.changing.lock().await;
+        let member = self.shared.members.0.lock().remove(&epoch);
+        if let Some(Member { cancel, task, .. }) = member {
+            cancel.cancel();
+            // It ends between two steps, so nothing is written to the disk any more.
+            let _ = task.await;
+        }
+        self.shared.status(epoch, None);
+        let cabinet = self.shared.cabinet(epoch);
+        let done = tokio::task::spawn_blocking(move || cabinet.destroy()).await;
+        done.map_err(|e| KeysError::Prss(e.to_string()))?
+    }
+
+    async fn spawn(&self, epoch: B256, done: Option<Arc<PrssKeys>>) -> Result<Made, KeysError> {
+        let shared = self.shared.clone();
+        let (cancel, sender) = (shared.cancel.child_token(), watch::Sender::new(done.clone()));
+        let (made, inbox) = (sender.subscribe(), Arc::new(Inbox::default()));
+        let task = Task::new(shared.clone(), shared.cabinet(epoch), cancel.clone(), done, sender).await?;
+        let notices = inbox.clone();
+        let task = self.tasks.spawn(async move {
+            if let Err(error) = task.run(&notices).await {
+                tracing::error!(%epoch, %error, "the set-up of pseudorandom keys has stopped");
+                shared.status(epoch, Some((format!("PRSS set-up: stopped: {error}"), Vec::new())));
+            }
+        });
+        let member = Member { inbox, made: made.clone(), cancel, task };
+        self.shared.members.0.lock().insert(epoch, member);
+        Ok(made)
     }
 
     /// What the first unfinished set-up waits for, in words.
     pub fn waiting_for(&self) -> Option<String> {
         self.shared.status.lock().values().next().map(|(text, _)| text.clone())
+    }
+
+    /// What the set-up of an epoch waits for, in words; none if for nothing.
+    pub fn waits_for(&self, epoch: B256) -> Option<String> {
+        self.shared.status.lock().get(&epoch).map(|(text, _)| text.clone())
     }
 
     /// Ends when all set-ups have ended after cancellation.
@@ -177,14 +229,25 @@ impl Inbox {
     }
 }
 
-/// By epoch: where its notices go.
-struct Notices(HashMap<B256, Arc<Inbox>>);
+/// One epoch that this party takes part in.
+#[derive(Debug)]
+struct Member {
+    inbox: Arc<Inbox>,
+    made: Made,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
 
-impl SetupNotices for Notices {
+/// By epoch: where its notices go.
+#[derive(Debug, Default)]
+struct Members(Mutex<HashMap<B256, Member>>);
+
+impl SetupNotices for Members {
     fn notice(&self, peer: u16, notice: peer::Setup) {
         let epoch = B256::try_from(notice.epoch_id.as_slice()).unwrap_or_default();
         // Epochs that this party holds no share of are none of its business.
-        if let Some(inbox) = self.0.get(&epoch) {
+        let inbox = self.0.lock().get(&epoch).map(|member| member.inbox.clone());
+        if let Some(inbox) = inbox {
             inbox.put(peer, notice);
         }
     }
@@ -193,6 +256,9 @@ impl SetupNotices for Notices {
 /// What the tasks of all epochs share.
 #[derive(Debug)]
 struct Shared {
+    party: Arc<Party>,
+    vault: Arc<Vault>,
+    committee: Committee,
     keys: Arc<Keys>,
     store: Store,
     hub: Hub,
@@ -204,11 +270,17 @@ struct Shared {
     killed: std::sync::atomic::AtomicBool,
     /// What unfinished set-ups wait for: in words, and which parties.
     status: Mutex<BTreeMap<B256, (String, Vec<u16>)>>,
+    members: Arc<Members>,
+    /// One epoch comes or goes at a time.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
-    fn new(parts: &SetupParts, options: SetupOptions) -> Self {
+    fn new(parts: &SetupParts, committee: Committee, options: SetupOptions) -> Self {
         Self {
+            party: parts.party.clone(),
+            vault: parts.vault.clone(),
+            committee,
             keys: parts.keys.clone(),
             store: parts.store.clone(),
             hub: parts.hub.clone(),
@@ -218,7 +290,13 @@ impl Shared {
             #[cfg(test)]
             killed: std::sync::atomic::AtomicBool::new(false),
             status: Mutex::default(),
+            members: Arc::default(),
+            changing: tokio::sync::Mutex::default(),
         }
+    }
+
+    fn cabinet(&self, epoch: B256) -> Cabinet {
+        Cabinet { party: self.party.clone(), vault: self.vault.clone(), epoch }
     }
 
     /// Peers with a stream.

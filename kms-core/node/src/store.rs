@@ -20,7 +20,8 @@ use sqlx::{ConnectOptions, SqlSafeStr};
 use tokio::sync::{mpsc, oneshot};
 
 pub use model::{
-    Inserted, JournalRow, KeyRow, KeyState, NewRequest, Pending, PendingRow, Position, RequestKey, RequestRow, Stage,
+    Inserted, JournalRow, KeyRow, KeyState, KeygenRow, KeygenState, NewKeygen, NewRequest, Pending, PendingRow,
+    Position, RequestKey, RequestRow, Stage,
 };
 use writer::{Command, Op};
 
@@ -72,10 +73,11 @@ impl Store {
         Ok(Inserted::Existing(Box::new(row)))
     }
 
-    /// Notes, before the share of a job leaves this party, that it may, [`Stage::Opening`]; it stays noted whatever becomes
-    /// of the request. `false` if the request has come further already.
-    pub async fn open_request(&self, key: RequestKey, job_id: B256) -> Result<bool, StoreError> {
-        self.write(Op::Open { key, job_id }).await
+    /// Notes, before the share of a job leaves this party, that it may, [`Stage::Opening`], and what was granted then. It
+    /// stays noted whatever becomes of the request, except through a power cut right after. `false` if the request has come
+    /// further already.
+    pub async fn open_request(&self, key: RequestKey, job_id: B256, payload: Vec<u8>) -> Result<bool, StoreError> {
+        self.write(Op::Open { key, job_id, payload }).await
     }
 
     /// Stores the signed answer, [`Stage::Answered`]. `false` if there is one: an answer never changes.
@@ -96,6 +98,25 @@ impl Store {
     /// Records a key of an epoch, or its new state.
     pub async fn put_key(&self, key: KeyRow) -> Result<(), StoreError> {
         self.write(Op::Key(key)).await.map(drop)
+    }
+
+    /// Opens a generation of a key. `false` if this run was recorded before, or another one is open.
+    pub async fn open_keygen(&self, keygen: NewKeygen) -> Result<bool, StoreError> {
+        self.write(Op::OpenKeygen(keygen)).await
+    }
+
+    /// Takes a generation from one state to the next; `result` replaces what is there if it is given. `false` if it is not
+    /// in the state `from`.
+    pub async fn move_keygen(
+        &self,
+        run_id: B256,
+        from: KeygenState,
+        to: KeygenState,
+        key_id: Option<B256>,
+        result: Option<Vec<u8>>,
+        detail: Option<String>,
+    ) -> Result<bool, StoreError> {
+        self.write(Op::MoveKeygen { run_id, from, to, key_id, result, detail }).await
     }
 
     /// Writes a line into the audit journal.
@@ -120,6 +141,7 @@ fn migrator() -> Migrator {
     let versions = [
         (1, "initial", include_str!("../migrations/0001_initial.sql")),
         (2, "pending", include_str!("../migrations/0002_pending.sql")),
+        (3, "keygens", include_str!("../migrations/0003_keygens.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

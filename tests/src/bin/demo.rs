@@ -52,7 +52,15 @@ async fn main() -> ExitCode {
 async fn demo(args: &Args) -> Result<()> {
     let params = if args.quick { "insecure-test" } else { "production" };
     let home = paths::root().join(".demo").join(params);
-    forget_last_chain(&home)?;
+    if args.quick {
+        // Everything anew, the key too: with these parameters it takes seconds.
+        let _ = fs::remove_dir_all(&home);
+    } else {
+        forget_last_chain(&home)?;
+        if !home.join("keygen/public/key.json").exists() {
+            println!("The parties have no key yet: they make one together, once, in about a quarter of an hour.");
+        }
+    }
     println!("A decentralised key management service for FHE: 4 parties, 1 may be malicious, parameters {params}.");
     if args.quick {
         println!(
@@ -198,7 +206,8 @@ fn summary(
     }))
 }
 
-/// A new run has a new chain: identities and keys stay, everything that speaks of the old chain goes.
+/// A new run has a new chain: identities and keys stay, everything that speaks of the old chain goes. A generation of the
+/// key that was interrupted goes on.
 fn forget_last_chain(home: &Path) -> Result<()> {
     for name in ["objects", "logs"] {
         let _ = fs::remove_dir_all(home.join(name));

@@ -67,6 +67,42 @@ struct TestParty {
 
 #[tonic::async_trait]
 impl Node for TestParty {
+    type GetKeyFileStream = futures::stream::Iter<std::vec::IntoIter<Result<node::KeyFilePiece, Status>>>;
+
+    async fn key_gen(&self, request: Request<node::KeyGenRequest>) -> Result<Response<node::KeyGenResponse>, Status> {
+        match self.manner {
+            Manner::Refuse => Err(Status::failed_precondition("run 0x02 is open: one at a time")),
+            // A signature without its bytes.
+            Manner::Dissent => {
+                let signatures = vec![node::KeySignature::default()];
+                Ok(Response::new(node::KeyGenResponse { signatures, ..Default::default() }))
+            }
+            _ => Ok(Response::new(node::KeyGenResponse { run_id: request.into_inner().run_id, ..Default::default() })),
+        }
+    }
+
+    async fn key_gen_status(
+        &self,
+        _: Request<node::KeyGenStatusRequest>,
+    ) -> Result<Response<node::KeyGenResponse>, Status> {
+        Ok(Response::new(node::KeyGenResponse { state: KeyGenState::Running.into(), ..Default::default() }))
+    }
+
+    async fn key_gen_abort(
+        &self,
+        _: Request<node::KeyGenAbortRequest>,
+    ) -> Result<Response<node::KeyGenResponse>, Status> {
+        Err(Status::not_found("this party knows no run 0x02"))
+    }
+
+    async fn get_key_file(
+        &self,
+        _: Request<node::GetKeyFileRequest>,
+    ) -> Result<Response<Self::GetKeyFileStream>, Status> {
+        let piece = |byte| Ok(node::KeyFilePiece { bytes: vec![byte; 3] });
+        Ok(Response::new(futures::stream::iter(vec![piece(1), piece(2)])))
+    }
+
     async fn decrypt(&self, _: Request<node::DecryptRequest>) -> Result<Response<node::DecryptResponse>, Status> {
         use node::decrypt_response::Outcome;
         let question = self.committee.question();
@@ -262,6 +298,33 @@ async fn a_client_of_another_authority_is_not_let_in() {
     let outcome = parties.health(1).await;
     assert!(matches!(outcome, Err(PartyError::Unreachable(_))), "{outcome:?}");
     assert!(cluster.parties().health(1).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_run_is_asked_for_party_by_party_and_refusals_are_in_the_partys_words() {
+    let mut cluster = Cluster::new().await;
+    cluster.start(1, Manner::Honest);
+    cluster.start(2, Manner::Refuse);
+    cluster.start(3, Manner::Dissent);
+    let parties = cluster.parties();
+    let run_id = B256::repeat_byte(2);
+    let request = || node::KeyGenRequest { run_id: run_id.to_vec(), crs_digest: vec![3; 32], ..Default::default() };
+    assert_eq!(parties.key_gen(1, request()).await.expect("started").run_id, run_id.to_vec());
+    let refused = parties.key_gen(2, request()).await;
+    assert!(
+        matches!(&refused, Err(PartyError::Status { message, .. }) if message.contains("one at a time")),
+        "{refused:?}"
+    );
+    assert!(matches!(parties.key_gen(3, request()).await, Err(PartyError::Bad(verify::AnswerError::Bounds(_)))));
+    let all = parties.key_gen_status_all(Some(run_id)).await;
+    assert!(all[..3].iter().all(|(_, status)| status.as_ref().is_ok_and(|s| s.state() == KeyGenState::Running)));
+    let aborted = parties.key_gen_abort(1, run_id).await;
+    assert!(matches!(&aborted, Err(PartyError::Status { code, .. }) if code == "NotFound"), "{aborted:?}");
+    let mut file = Vec::new();
+    parties.key_file(1, run_id, "crs.bin", 6, &mut file).await.expect("whole");
+    assert_eq!(file, [1, 1, 1, 2, 2, 2]);
+    let long = parties.key_file(1, run_id, "crs.bin", 5, &mut Vec::new()).await;
+    assert!(matches!(long, Err(FileError::TooLarge(5))), "{long:?}");
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use kms_fhe::object::MAX_BYTES;
 use object_store::client::{HttpClient, HttpConnector};
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
@@ -26,8 +25,8 @@ pub(super) enum FetchError {
     #[error("not there")]
     Missing,
     /// The store has something that no object can be.
-    #[error("larger than {MAX_BYTES} bytes")]
-    TooLarge,
+    #[error("larger than {0} bytes")]
+    TooLarge(usize),
     /// The store has other bytes under this digest.
     #[error("the bytes there hash to {0}")]
     Digest(B256),
@@ -36,7 +35,16 @@ pub(super) enum FetchError {
     Failed(String),
 }
 
-/// A folder or an HTTP server with objects at `ct/<digest>`.
+/// What is fetched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    /// Folder in the store.
+    pub(super) folder: &'static str,
+    /// None is larger, in bytes.
+    pub(super) limit: usize,
+}
+
+/// A folder or an HTTP server with objects at `<folder of their kind>/<digest>`.
 #[derive(Debug)]
 pub(super) struct Source {
     name: String,
@@ -81,16 +89,16 @@ impl Source {
     }
 
     /// The bytes with this digest. Never more than an object may have are held.
-    pub(super) async fn fetch(&self, digest: B256) -> Result<Bytes, FetchError> {
-        let file = format!("ct/{}", hex::encode(digest));
+    pub(super) async fn fetch(&self, kind: Kind, digest: B256) -> Result<Bytes, FetchError> {
+        let file = format!("{}/{}", kind.folder, hex::encode(digest));
         let path = match &self.base {
             Some(base) => Path::from_absolute_path(base.join(file)).map_err(|e| FetchError::Failed(e.to_string()))?,
             None => Path::from(file),
         };
         let found = self.store.get(&path).await.map_err(failed)?;
         // A server may announce less than it sends: the stream is counted as well.
-        if found.meta.size > MAX_BYTES as u64 {
-            return Err(FetchError::TooLarge);
+        if found.meta.size > kind.limit as u64 {
+            return Err(FetchError::TooLarge(kind.limit));
         }
         if matches!(found.payload, GetResultPayload::File(..)) {
             // In one piece, and no longer than its size said: a file comes in thousands of small ones otherwise.
@@ -107,8 +115,8 @@ impl Source {
         let mut stream = found.into_stream();
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(failed)?;
-            if bytes.len() + chunk.len() > MAX_BYTES {
-                return Err(FetchError::TooLarge);
+            if bytes.len() + chunk.len() > kind.limit {
+                return Err(FetchError::TooLarge(kind.limit));
             }
             hash.update(&chunk);
             bytes.extend_from_slice(&chunk);

@@ -1,13 +1,20 @@
 //! Start-up up to the first listener: read, open, verify, and say in one table what is wrong.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
+
+use alloy_primitives::B256;
+use kms_fhe::KeyInfo;
 
 use super::{CommandError, DATABASE, open_vault};
 use crate::ciphertexts::Ciphertexts;
 use crate::config::{Config, Sealing};
+use crate::dkg::PUBLIC;
+use crate::error::KeysError;
 use crate::guard::Guard;
-use crate::keys::Keys;
+use crate::keys::{Keys, check_files};
 use crate::metrics::Metrics;
 use crate::party::{Party, read_manifest};
 use crate::sealed::Vault;
@@ -59,6 +66,16 @@ pub async fn boot(config: &Config, metrics: Arc<Metrics>) -> Result<Booted, Comm
         table.add(Level::Warning, "keys", "no key material yet");
     }
 
+    for key_id in keys.known().into_iter().map(|key| key.key_id).collect::<BTreeSet<_>>() {
+        let folder = config.data_dir.join(PUBLIC).join(hex::encode(key_id));
+        // Keys that a dealer made have theirs elsewhere.
+        if folder.exists() {
+            let checked = tokio::task::spawn_blocking(move || check_public(&folder, key_id)).await;
+            let checked = checked.unwrap_or_else(|e| Err(KeysError::Bundle(e.to_string())));
+            table.record(format!("public keys of {key_id}"), checked);
+        }
+    }
+
     let guard = Arc::new(Guard::new(manifest.clone(), &config.chains, metrics.clone())?);
     for own in config.chains.iter().filter(|c| manifest.chain(c.chain_id).is_none()) {
         let subject = format!("chain {}", own.chain_id);
@@ -88,4 +105,14 @@ pub async fn boot(config: &Config, metrics: Arc<Metrics>) -> Result<Booted, Comm
         table.add(Level::Warning, "clients", "none is configured: nobody can ask for anything");
     }
     Ok(Booted { party, vault: Arc::new(vault), store, keys, guard, ciphertexts, table })
+}
+
+/// The public keys in a folder, file by file.
+fn check_public(folder: &Path, key_id: B256) -> Result<String, KeysError> {
+    let info = KeyInfo::load(folder).map_err(|e| KeysError::Bundle(e.to_string()))?;
+    if info.key_id() != key_id {
+        return Err(KeysError::Bundle(format!("{} holds another key", folder.display())));
+    }
+    check_files(folder, &info)?;
+    Ok(folder.display().to_string())
 }

@@ -7,7 +7,7 @@ use k256::ecdsa::SigningKey;
 use kms_chain::eip712::signer_address;
 use kms_chain::manifest::Manifest;
 
-use super::{CommandError, DATABASE, PASSPHRASE, open_vault, write_file};
+use super::{CommandError, DATABASE, PASSPHRASE, open_vault};
 use crate::error::ConfigError;
 use crate::keys::{self, Imported};
 use crate::party::{Party, read_manifest};
@@ -49,14 +49,8 @@ pub async fn run(args: &Args) -> Result<Imported, CommandError> {
     let store = Store::open(&args.dir.join(DATABASE)).await?;
 
     let imported = keys::import(&party, &vault, &store, &args.share, args.public.as_deref()).await?;
-    for (i, signature) in imported.signatures.iter().enumerate() {
-        let name = match i {
-            0 => "keygen-signature.json".to_owned(),
-            _ => format!("keygen-signature-{}.json", signature.chain_id),
-        };
-        let json = serde_json::to_vec_pretty(signature).map_err(|e| CommandError::Internal(e.to_string()))?;
-        write_file(&args.dir.join(name), &json)?;
-    }
+    crate::files::write_signatures(&args.dir, &imported.signatures)
+        .map_err(|source| CommandError::Io { path: args.dir.clone(), source })?;
     remove(&args.share)?;
     Ok(imported)
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Booted, CommandError, boot};
 use crate::chains::{Chains, Pace};
 use crate::config::{ClientConfig, Config, read_bounded};
+use crate::dkg::{Dkg, DkgOptions, DkgParts, PUBLIC};
 use crate::engine::{Engine, EngineOptions, Parts};
 use crate::error::ConfigError;
 use crate::identity::Leaf;
@@ -78,6 +79,7 @@ struct Running {
     hub: Hub,
     engine: Engine,
     setup: Setup,
+    dkg: Dkg,
     chains: Arc<Chains>,
     cancel: CancellationToken,
 }
@@ -116,9 +118,33 @@ impl Running {
         let clients = Arc::new(Clients::new(client_rules(&config.clients)?)?);
         let (peers, callers) = (listen(config.listen_peer).await?, listen(config.listen_client).await?);
         hub.start(peers)?;
+        let next = if booted.keys.usable_ids().is_empty() { Phase::Initialising } else { Phase::Recovering };
+        lifecycle.advance(next)?;
+        booted.store.journal("phase", next.name(), "").await?;
+        let setup = start_setup(config, &booted, &hub, &metrics, &cancel).await?;
+        let parts = DkgParts {
+            party: party.clone(),
+            keys: booted.keys.clone(),
+            vault: booted.vault.clone(),
+            store: booted.store.clone(),
+            hub: hub.clone(),
+            setup: setup.clone(),
+            ciphertexts: booted.ciphertexts.clone(),
+            metrics,
+            data_dir: config.data_dir.clone(),
+            cancel: cancel.clone(),
+        };
+        let options = DkgOptions {
+            patience: Duration::from_secs(config.keygen.patience_seconds),
+            linger: Duration::from_secs(config.keygen.linger_seconds),
+            misbehave,
+        };
+        let dkg = Dkg::start(parts, options).await?;
         let api = Api {
             engine: engine.clone(),
             hub: hub.clone(),
+            dkg: dkg.clone(),
+            public: config.data_dir.join(PUBLIC),
             keys: booted.keys.clone(),
             party: party.clone(),
             lifecycle: lifecycle.clone(),
@@ -127,27 +153,9 @@ impl Running {
             leaf,
         };
         let service = tokio::spawn(service::serve(callers, api, cancel.clone()));
-        let next = if booted.keys.usable_ids().is_empty() { Phase::Initialising } else { Phase::Recovering };
-        lifecycle.advance(next)?;
-        booted.store.journal("phase", next.name(), "").await?;
-        let parts = SetupParts {
-            party: party.clone(),
-            keys: booted.keys.clone(),
-            vault: booted.vault.clone(),
-            store: booted.store.clone(),
-            hub: hub.clone(),
-            metrics,
-            cancel: cancel.clone(),
-        };
-        let options = SetupOptions {
-            patience: Duration::from_secs(config.prss_setup.patience_seconds),
-            bound: Duration::from_secs(config.prss_setup.bound_seconds),
-            ..SetupOptions::default()
-        };
-        let setup = Setup::start(parts, options).await?;
         let interrupted = engine.resume().await?;
         tracing::info!(requests = interrupted, "taken up again");
-        Ok((Self { booted, lifecycle, hub, engine, setup, chains, cancel }, service))
+        Ok((Self { booted, lifecycle, hub, engine, setup, dkg, chains, cancel }, service))
     }
 
     /// Becomes ready, works, and stops on a signal or when a part fails.
@@ -165,6 +173,7 @@ impl Running {
         self.cancel.cancel();
         let stopped = async {
             self.engine.stopped().await;
+            self.dkg.stopped().await;
             self.setup.stopped().await;
             self.hub.stopped().await;
             match ended {
@@ -223,11 +232,36 @@ impl Running {
             return Some(self.setup.waiting_for().map_or_else(|| links.clone(), |setup| format!("{links}; {setup}")));
         }
         if self.booted.keys.usable_ids().is_empty() {
-            return Some(self.setup.waiting_for().unwrap_or_else(|| "there is no key material".into()));
+            let making = self.dkg.waiting_for().or_else(|| self.setup.waiting_for());
+            return Some(making.unwrap_or_else(|| "there is no key material".into()));
         }
         let why = self.chains.none_up()?;
         Some(self.setup.waiting_for().map_or_else(|| why.clone(), |setup| format!("{why}; {setup}")))
     }
+}
+
+async fn start_setup(
+    config: &Config,
+    booted: &Booted,
+    hub: &Hub,
+    metrics: &Arc<Metrics>,
+    cancel: &CancellationToken,
+) -> Result<Setup, CommandError> {
+    let parts = SetupParts {
+        party: booted.party.clone(),
+        keys: booted.keys.clone(),
+        vault: booted.vault.clone(),
+        store: booted.store.clone(),
+        hub: hub.clone(),
+        metrics: metrics.clone(),
+        cancel: cancel.clone(),
+    };
+    let options = SetupOptions {
+        patience: Duration::from_secs(config.prss_setup.patience_seconds),
+        bound: Duration::from_secs(config.prss_setup.bound_seconds),
+        ..SetupOptions::default()
+    };
+    Ok(Setup::start(parts, options).await?)
 }
 
 /// Two processes with one data folder would be one party twice.

@@ -43,7 +43,7 @@ pub struct KeygenSignature {
     pub key_id: B256,
     /// Epoch of the sharing.
     pub epoch_id: B256,
-    /// Id of the preprocessing; a dealt key has none: zero.
+    /// Id of the run that made the key; a dealt key has none: zero.
     pub prep_keygen_id: U256,
     /// Digests of the public parts, by ascending type.
     pub digests: Vec<SignedDigest>,
@@ -99,19 +99,31 @@ pub async fn import(
         });
     }
     let signatures = match public {
-        Some(folder) => sign(party, &share, &check_bundle(folder, &share)?),
+        Some(folder) => sign(party, &check_bundle(folder, &share)?, U256::ZERO),
         None => Vec::new(),
     };
+    seal(party, vault, store, &share, &bytes, "import").await?;
+    Ok(Imported { key_id, epoch_id: epoch, params: share.params.name(), signatures })
+}
 
+/// Seals a checked share and records it; repeated it changes nothing. `bytes` are the share's.
+pub(crate) async fn seal(
+    party: &Party,
+    vault: &Vault,
+    store: &Store,
+    share: &ShareFile,
+    bytes: &[u8],
+    how: &'static str,
+) -> Result<(), KeysError> {
+    let (key_id, epoch) = (B256::from(share.key_id), B256::from(share.epoch_id));
     let object = KeyMaterial::object_name(key_id, epoch);
-    let share_digest = B256::from_slice(&Sha256::digest(&bytes[..]));
     if vault.contains(&object) {
-        // An import that was interrupted, or repeated.
-        if vault.get(&object)?[..] != bytes[..] {
+        // It was interrupted, or is repeated.
+        if vault.get(&object)?[..] != *bytes {
             return Err(SealedError::Exists(object).into());
         }
     } else {
-        vault.put(&object, &bytes)?;
+        vault.put(&object, bytes)?;
     }
     store
         .put_key(KeyRow {
@@ -120,13 +132,12 @@ pub async fn import(
             context_id: party.context(),
             params: share.params.to_u8(),
             object: object.clone(),
-            share_digest,
+            share_digest: B256::from_slice(&Sha256::digest(bytes)),
             state: KeyState::Usable,
             detail: None,
         })
         .await?;
-    store.journal("import", object, format!("share of key {key_id} in epoch {epoch}")).await?;
-    Ok(Imported { key_id, epoch_id: epoch, params: share.params.name(), signatures })
+    Ok(store.journal(how, object, format!("share of key {key_id} in epoch {epoch}")).await?)
 }
 
 fn read_share(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeysError> {
@@ -140,12 +151,21 @@ fn read_share(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeysError> {
 }
 
 /// The description of a bundle whose files are really what it says and which belongs to the share.
-fn check_bundle(folder: &Path, share: &ShareFile) -> Result<Bundle, KeysError> {
+pub(crate) fn check_bundle(folder: &Path, share: &ShareFile) -> Result<Bundle, KeysError> {
     let info = Bundle::load(folder).map_err(|e| KeysError::Bundle(e.to_string()))?;
     let named = (info.key_id(), info.epoch_id(), info.context_id(), info.params());
     if named != (share.key_id, share.epoch_id, share.context_id, share.params) {
         return Err(KeysError::Bundle("it is of another key, epoch, committee or parameter set than the share".into()));
     }
+    check_files(folder, &info)?;
+    Ok(info)
+}
+
+/// Checks that the files of a bundle are what its description says.
+///
+/// # Errors
+/// A file is missing or another one; it is named.
+pub fn check_files(folder: &Path, info: &Bundle) -> Result<(), KeysError> {
     for (name, file) in info.files() {
         let path = folder.join(name);
         let (found, bytes) = hash_file(&path, file.bytes)?;
@@ -153,7 +173,7 @@ fn check_bundle(folder: &Path, share: &ShareFile) -> Result<Bundle, KeysError> {
             return Err(KeysError::Bundle(format!("{} is not the file that {} lists", path.display(), bundle::INFO)));
         }
     }
-    Ok(info)
+    Ok(())
 }
 
 /// SHA-256 and size, of one byte more than expected at most.
@@ -165,8 +185,9 @@ fn hash_file(path: &Path, expected: u64) -> Result<([u8; 32], u64), KeysError> {
     Ok((hash.finalize().into(), bytes))
 }
 
-fn sign(party: &Party, share: &ShareFile, info: &Bundle) -> Vec<KeygenSignature> {
-    let (context_id, key_id, epoch_id) = (party.context(), B256::from(share.key_id), B256::from(share.epoch_id));
+/// This party's signatures for the registration of a key, one per host chain.
+pub(crate) fn sign(party: &Party, info: &Bundle, prep_keygen_id: U256) -> Vec<KeygenSignature> {
+    let (context_id, key_id, epoch_id) = (party.context(), B256::from(info.key_id()), B256::from(info.epoch_id()));
     let digests: Vec<_> = DIGESTS
         .iter()
         .filter_map(|&(key_type, file)| Some(SignedDigest { key_type, digest: info.sha256(file)?.into() }))
@@ -176,7 +197,6 @@ fn sign(party: &Party, share: &ShareFile, info: &Bundle) -> Vec<KeygenSignature>
         .map(|d| KeyDigest { keyType: d.key_type, digest: Bytes::copy_from_slice(&d.digest[..]) })
         .collect();
     let extra_data = ExtraData::V2 { context: context_id, epoch: epoch_id }.encode();
-    let prep_keygen_id = U256::ZERO;
     let for_chain = |(chain_id, contract): (u64, Address)| {
         let domain = key_management_domain(chain_id, contract);
         let digest = keygen_digest(&domain, prep_keygen_id, key_id, &statement, &extra_data);

@@ -11,9 +11,10 @@ use kms_proto::peer::peer_client::PeerClient;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tower::service_fn;
+use tower::{Service, service_fn};
 
 use super::link::{self, LinkError};
 use super::{CONNECTION_WINDOW, Inner, STREAM_WINDOW};
@@ -77,30 +78,62 @@ async fn attempt(
     Ok(link::run(inner, peer, out, frames).await)
 }
 
-pub(super) async fn connect(url: &str, connector: TlsConnector, name: ServerName<'static>) -> Result<Channel, String> {
-    let address = url.strip_prefix("https://").unwrap_or(url).to_owned();
-    // TLS is ours, below tonic; the authority it sees is the name that the certificate must have.
-    let endpoint = Endpoint::try_from(format!("http://{}", name.to_str()))
-        .map_err(|e| e.to_string())?
-        .connect_timeout(CONNECT)
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
-    let connect = service_fn(move |_: Uri| {
-        let (address, connector, name) = (address.clone(), connector.clone(), name.clone());
-        async move {
-            let tcp = TcpStream::connect(&address).await?;
-            tcp.set_nodelay(true)?;
-            Ok::<_, io::Error>(TokioIo::new(connector.connect(name, tcp).await?))
-        }
-    });
-    let connecting = tokio::time::timeout(CONNECT, endpoint.connect_with_connector(connect));
+async fn connect(url: &str, connector: TlsConnector, name: ServerName<'static>) -> Result<Channel, String> {
+    let endpoint = endpoint(&name, STREAM_WINDOW, CONNECTION_WINDOW)?;
+    let connecting = tokio::time::timeout(CONNECT, endpoint.connect_with_connector(over_tls(url, connector, name)));
     match connecting.await {
         Err(_) => Err(format!("no connection to {url} within {} s", CONNECT.as_secs())),
         Ok(Err(error)) => Err(format!("{url}: {}", chain(&error))),
         Ok(Ok(channel)) => Ok(channel),
     }
+}
+
+/// A channel that connects when it is used, and again after it broke.
+pub(super) fn lazy(
+    url: &str,
+    connector: TlsConnector,
+    name: ServerName<'static>,
+    (stream_window, connection_window): (u32, u32),
+) -> Result<Channel, String> {
+    let endpoint = endpoint(&name, stream_window, connection_window)?;
+    Ok(endpoint.connect_with_connector_lazy(over_tls(url, connector, name)))
+}
+
+/// TLS is ours, below tonic; the authority it sees is the name that the certificate must have.
+fn endpoint(name: &ServerName<'static>, stream_window: u32, connection_window: u32) -> Result<Endpoint, String> {
+    Ok(Endpoint::try_from(format!("http://{}", name.to_str()))
+        .map_err(|e| e.to_string())?
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(stream_window)
+        .initial_connection_window_size(connection_window))
+}
+
+/// What connects to a URL.
+fn over_tls(
+    url: &str,
+    connector: TlsConnector,
+    name: ServerName<'static>,
+) -> impl Service<
+    Uri,
+    Response = TokioIo<TlsStream<TcpStream>>,
+    Error = io::Error,
+    Future: Future<Output = io::Result<TokioIo<TlsStream<TcpStream>>>> + Send + 'static,
+> + Send
++ 'static {
+    let address = url.strip_prefix("https://").unwrap_or(url).to_owned();
+    service_fn(move |_: Uri| {
+        let (address, connector, name) = (address.clone(), connector.clone(), name.clone());
+        async move {
+            let connecting = async {
+                let tcp = TcpStream::connect(&address).await?;
+                tcp.set_nodelay(true)?;
+                connector.connect(name, tcp).await
+            };
+            tokio::time::timeout(CONNECT, connecting).await.map_err(io::Error::from)?.map(TokioIo::new)
+        }
+    })
 }
 
 /// An error with its causes: tonic's own says only "transport error".

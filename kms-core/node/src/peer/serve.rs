@@ -5,23 +5,35 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use kms_proto::bounds::MAX_PEER_MESSAGE;
+use kms_proto::bounds::{MAX_KEYGEN_ANSWER, MAX_KEYGEN_QUESTION, MAX_PEER_MESSAGE};
 use kms_proto::peer::Frame;
+use kms_proto::peer::keygen_server::KeygenServer;
 use kms_proto::peer::peer_server::{Peer, PeerServer};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{CONNECTION_WINDOW, Inner, STREAM_WINDOW, link};
+use super::{CONNECTION_WINDOW, Inner, STREAM_WINDOW, keygen, link};
 use crate::tls::{Limits, TlsError, incoming, party_of, server_config};
 
-/// Connections of one party: the one in use, and some for those that are being replaced.
-const CONNECTIONS: usize = 3;
+/// Connections of one party: its stream and its questions about key generations, and some that are being replaced.
+const CONNECTIONS: usize = 6;
+/// Calls of one connection: its stream, or questions about key generations.
+const CALLS: u32 = 64;
 
 /// Who is on the other end of a connection, by its certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Dialler(u16);
+pub(super) struct Dialler(u16);
+
+/// Who makes a call.
+///
+/// # Errors
+/// Never behind this listener: it lets nobody in who has no certificate.
+pub(super) fn dialler<T>(request: &Request<T>) -> Result<u16, Status> {
+    let dialler = request.extensions().get::<Dialler>();
+    dialler.map(|dialler| dialler.0).ok_or_else(|| Status::unauthenticated("the connection has no certificate"))
+}
 
 struct Service {
     inner: Arc<Inner>,
@@ -32,9 +44,7 @@ impl Peer for Service {
     type LinkStream = BoxStream<'static, Result<Frame, Status>>;
 
     async fn link(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::LinkStream>, Status> {
-        let Some(Dialler(peer)) = request.extensions().get::<Dialler>().copied() else {
-            return Err(Status::unauthenticated("the connection has no certificate"));
-        };
+        let peer = dialler(&request)?;
         if peer >= self.inner.own {
             return Err(Status::permission_denied("the party with the smaller index dials"));
         }
@@ -65,14 +75,18 @@ pub(super) fn start(inner: &Arc<Inner>, listener: TcpListener) -> Result<(), Tls
     let service = PeerServer::new(Service { inner: inner.clone() })
         .max_decoding_message_size(MAX_PEER_MESSAGE)
         .max_encoding_message_size(MAX_PEER_MESSAGE);
+    let keygen = KeygenServer::new(keygen::Service::new(inner.clone()))
+        .max_decoding_message_size(MAX_KEYGEN_QUESTION + 1024)
+        .max_encoding_message_size(MAX_KEYGEN_ANSWER + 1024);
     let cancel = inner.cancel.clone();
     inner.tasks.spawn(async move {
         let served = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
-            .max_concurrent_streams(4)
+            .max_concurrent_streams(CALLS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .add_service(service)
+            .add_service(keygen)
             .serve_with_incoming_shutdown(connections, cancel.cancelled_owned())
             .await;
         if let Err(error) = served {

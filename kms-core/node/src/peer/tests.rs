@@ -1,6 +1,7 @@
 //! Two and more transports over real mutual TLS on the loopback interface.
 
 use kms_mpc::Network;
+use kms_proto::peer::{KeygenAbsence, KeygenOutcome, KeygenStage};
 
 use super::*;
 use crate::testkit::{Fixture, until};
@@ -268,4 +269,62 @@ async fn a_peer_that_breaks_the_protocol_is_cut_off() {
     }
     end_two.cancel();
     two.stopped().await;
+}
+
+/// Answers one run: 7 with the question and who asked, 8 never.
+struct Answering;
+
+#[tonic::async_trait]
+impl KeygenAnswers for Answering {
+    async fn answer(&self, peer: u16, run: [u8; 32], question: Bytes) -> Result<Bytes, KeygenAbsence> {
+        match run[0] {
+            7 => Ok([&[peer as u8], &question[..]].concat().into()),
+            8 => std::future::pending().await,
+            9 => Err(KeygenAbsence::Over),
+            _ => Err(KeygenAbsence::NotYet),
+        }
+    }
+
+    fn outcome(&self, run: [u8; 32]) -> KeygenOutcome {
+        KeygenOutcome { stage: KeygenStage::Sealed.into(), key_id: run.to_vec() }
+    }
+}
+
+#[tokio::test]
+async fn questions_of_key_generations_go_both_ways_and_name_who_asks() {
+    let fixture = Fixture::new(4).await;
+    let (one, end_one) = hub(&fixture, fixture.party(1), HubOptions::default()).await;
+    let (two, end_two) = hub(&fixture, fixture.party(2), HubOptions::default()).await;
+    let question = Bytes::from_static(b"what");
+    // Nobody answers yet.
+    assert_eq!(within(one.ask(2, [7; 32], question.clone())).await, Err(Unanswered::NotYet));
+    one.keygen_answers(Arc::new(Answering));
+    two.keygen_answers(Arc::new(Answering));
+    assert_eq!(within(one.ask(2, [7; 32], question.clone())).await.unwrap(), b"\x01what"[..]);
+    assert_eq!(within(two.ask(1, [7; 32], question.clone())).await.unwrap(), b"\x02what"[..]);
+    assert_eq!(within(one.ask(2, [9; 32], question.clone())).await, Err(Unanswered::Over));
+    assert_eq!(within(one.ask(2, [1; 32], question.clone())).await, Err(Unanswered::NotYet));
+    // More of them than are worked on at a time, and answers of megabytes.
+    let large = Bytes::from(vec![5; kms_proto::bounds::MAX_KEYGEN_QUESTION]);
+    let asking = (0..40).map(|_| one.ask(2, [7; 32], large.clone()));
+    let answers = within(futures::future::try_join_all(asking)).await.unwrap();
+    assert!(answers.iter().all(|answer| answer.len() == large.len() + 1));
+    let beyond = Bytes::from(vec![5; kms_proto::bounds::MAX_KEYGEN_QUESTION + 1]);
+    assert_eq!(within(one.ask(2, [7; 32], beyond)).await, Err(Unanswered::Refused));
+    let outcome = within(one.keygen_outcome(2, [3; 32])).await.unwrap();
+    assert_eq!((outcome.stage(), outcome.key_id), (KeygenStage::Sealed, vec![3; 32]));
+    // Those that are not there.
+    assert_eq!(within(one.ask(3, [7; 32], question.clone())).await, Err(Unanswered::Unreachable));
+    assert_eq!(within(one.ask(9, [7; 32], question.clone())).await, Err(Unanswered::Unreachable));
+    // A held question ends with the party.
+    let held = one.ask(2, [8; 32], question);
+    let ended = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        end_two.cancel();
+    };
+    let (outcome, ()) = within(futures::future::join(held, ended)).await;
+    assert_eq!(outcome, Err(Unanswered::Unreachable));
+    two.stopped().await;
+    end_one.cancel();
+    one.stopped().await;
 }

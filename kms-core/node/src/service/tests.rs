@@ -16,11 +16,15 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::*;
 use crate::chains::{ActiveKeys, Pace};
+use crate::ciphertexts::Ciphertexts;
+use crate::dkg::{DkgOptions, DkgParts, PUBLIC};
 use crate::guard::ActiveKey;
 use crate::identity::{issue, new_root};
 use crate::lifecycle::Phase;
 use crate::party::TlsRoot;
 use crate::testkit::cluster::{Cluster, EPOCH, Node};
+use crate::sealed::{Cost, Vault};
+use crate::setup::{Setup, SetupOptions, SetupParts};
 use crate::testkit::{CHAIN, until};
 use crate::tls::{ClientRules, Limit};
 
@@ -67,6 +71,36 @@ impl ActiveKeys for OneChain {
     }
 }
 
+/// The generations of keys of party 1.
+async fn dkg(cluster: &Cluster, node: &Node) -> Dkg {
+    let (party, store) = (Arc::new(cluster.fixture.party(1)), cluster.store(1).await);
+    let sealed = cluster.dir(1).join("sealed");
+    let vault = Arc::new(Vault::create(&sealed, b"insecure test", Cost::INSECURE_TEST).unwrap());
+    let parts = SetupParts {
+        party: party.clone(),
+        keys: node.keys.clone(),
+        vault: vault.clone(),
+        store: store.clone(),
+        hub: node.hub.clone(),
+        metrics: node.metrics.clone(),
+        cancel: node.cancel.clone(),
+    };
+    let setup = Setup::start(parts, SetupOptions::default()).await.unwrap();
+    let parts = DkgParts {
+        party,
+        keys: node.keys.clone(),
+        vault,
+        store,
+        hub: node.hub.clone(),
+        setup,
+        ciphertexts: Arc::new(Ciphertexts::new(&[], node.metrics.clone()).unwrap()),
+        metrics: node.metrics.clone(),
+        data_dir: cluster.dir(1).to_owned(),
+        cancel: node.cancel.clone(),
+    };
+    Dkg::start(parts, DkgOptions::default()).await.unwrap()
+}
+
 async fn serve_one(
     cluster: &Cluster,
     node: &Node,
@@ -83,6 +117,8 @@ async fn serve_one(
     let api = Api {
         engine: node.engine.clone(),
         hub: node.hub.clone(),
+        dkg: dkg(cluster, node).await,
+        public: cluster.dir(1).join(PUBLIC),
         keys: node.keys.clone(),
         party: Arc::new(cluster.fixture.party(1)),
         lifecycle: lifecycle.clone(),
@@ -174,5 +210,59 @@ async fn a_client_gets_what_its_certificate_allows() {
     for node in nodes {
         node.stop().await;
     }
+    served.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_opened_once_watched_and_ended_for_good() {
+    use node::{KeyGenAbortRequest, KeyGenRequest, KeyGenState, KeyGenStatusRequest};
+    let cluster = Cluster::new(&[]).await;
+    let node = cluster.start(1, None).await;
+    let (operator, monitor) = (new_root("operator").unwrap(), new_root("monitor").unwrap());
+    let all = vec![Permission::Keygen, Permission::Status];
+    let list = vec![rules("operator", &operator, all, 100), rules("monitor", &monitor, vec![Permission::Status], 100)];
+    let (address, lifecycle, served) = serve_one(&cluster, &node, list).await;
+    let mut operator = client(&cluster, address, leaf(&operator)).await;
+    let mut monitor = client(&cluster, address, leaf(&monitor)).await;
+    let call = |run: u8| KeyGenRequest {
+        run_id: vec![run; 32],
+        params: kms_encoding::ParamsId::InsecureTest.to_u8().into(),
+        with_compression: false,
+        crs_digest: vec![9; 32],
+    };
+    let early = operator.key_gen(call(1)).await.unwrap_err();
+    assert_eq!(early.code(), Code::FailedPrecondition, "a process that has just started makes no keys");
+    lifecycle.advance(Phase::Initialising).unwrap();
+
+    assert_eq!(monitor.key_gen(call(1)).await.unwrap_err().code(), Code::PermissionDenied);
+    let bad = [KeyGenRequest { params: 77, ..call(1) }, KeyGenRequest { crs_digest: vec![], ..call(1) }];
+    for call in bad {
+        assert_eq!(operator.key_gen(call).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let opened = operator.key_gen(call(1)).await.unwrap().into_inner();
+    bounds::check_key_gen_response(&opened).unwrap();
+    assert_eq!((opened.run_id, opened.state), (vec![1; 32], KeyGenState::Preparing.into()));
+    assert!(operator.key_gen(call(1)).await.is_ok(), "the same call again is the same run");
+    let mut watch = async |run_id: Vec<u8>| {
+        monitor.key_gen_status(KeyGenStatusRequest { run_id }).await.unwrap().into_inner()
+    };
+    // Without its reference string it waits, and says for what.
+    until(async || watch(vec![]).await.problem.contains("no object store has crs/0909").then_some(())).await;
+    for refused in [KeyGenRequest { with_compression: true, ..call(1) }, call(2)] {
+        assert_eq!(operator.key_gen(refused).await.unwrap_err().code(), Code::FailedPrecondition);
+    }
+    assert_eq!(watch(vec![2; 32]).await.state(), KeyGenState::Unknown);
+
+    let abort = |run: u8| KeyGenAbortRequest { run_id: vec![run; 32] };
+    assert_eq!(operator.key_gen_abort(abort(2)).await.unwrap_err().code(), Code::NotFound);
+    for _ in 0..2 {
+        assert_eq!(operator.key_gen_abort(abort(1)).await.unwrap().into_inner().state(), KeyGenState::Aborted);
+    }
+    let again = operator.key_gen(call(1)).await.unwrap_err();
+    assert!(again.message().contains("never starts again"), "{again}");
+    assert_eq!(operator.key_gen(call(2)).await.unwrap().into_inner().state(), KeyGenState::Preparing);
+    let file = node::GetKeyFileRequest { key_id: vec![1; 32], file: "../sealed/sealer".into() };
+    assert_eq!(operator.get_key_file(file).await.unwrap_err().code(), Code::NotFound);
+    node.stop().await;
     served.await.unwrap().unwrap();
 }

@@ -2,7 +2,7 @@
 //! hold over crashes: a party deals once in an attempt, and holds or gives up an attempt, never both.
 //!
 //! ```text
-//! prss-<epoch>                  the keys of the epoch: agreed, for good
+//! prss-<epoch>                  the keys of the epoch: agreed, for good (those of a run: until it is over)
 //! prss-<epoch>-<attempt>-seed   this party takes part; the seed of its dealing, or nothing if it sits the attempt out
 //! prss-<epoch>-<attempt>-made   the keys that its run gave it
 //! prss-<epoch>-<attempt>-vote   "H" ‖ keys that fit what was agreed: it holds; or "G": it has given the attempt up
@@ -202,6 +202,16 @@ impl Cabinet {
     pub(super) fn clear(&self) -> Result<(), KeysError> {
         let names = self.vault.names()?;
         names.iter().filter(|name| self.attempt_of(name).is_some()).try_for_each(|name| self.erase(name))
+    }
+
+    /// Destroys everything, and takes the name of the keys for good, whether or not there were any.
+    pub(super) fn destroy(&self) -> Result<(), KeysError> {
+        let name = object_name(self.epoch);
+        if !self.vault.contains(&name) {
+            self.vault.put(&name, &[])?;
+        }
+        self.erase(&name)?;
+        self.clear()
     }
 
     fn erase(&self, name: &str) -> Result<(), KeysError> {

@@ -8,7 +8,9 @@ use kms_mpc::lockstep::Culprit;
 use kms_mpc::prss_setup::{self, DealingSeed, PrssSetup, SetupRunError};
 use kms_mpc::{Committee, JobId, SessionId};
 use kms_proto::peer::{self, setup::Body};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::adopt::{Adoption, keys_for};
@@ -45,6 +47,8 @@ enum Choice {
 pub(super) struct Task {
     shared: Arc<Shared>,
     cabinet: Cabinet,
+    /// Ends this set-up.
+    cancel: CancellationToken,
     committee: Committee,
     board: Board,
     attempt: u32,
@@ -56,6 +60,8 @@ pub(super) struct Task {
     made: Option<PrssKeys>,
     choice: Choice,
     done: Option<Arc<PrssKeys>>,
+    /// Who waits for the keys.
+    told: watch::Sender<Option<Arc<PrssKeys>>>,
     adoption: Option<Adoption>,
     /// Since when n − t parties could start.
     able_since: Option<Instant>,
@@ -68,9 +74,11 @@ impl Task {
     pub(super) async fn new(
         shared: Arc<Shared>,
         cabinet: Cabinet,
-        committee: Committee,
+        cancel: CancellationToken,
         done: Option<Arc<PrssKeys>>,
+        told: watch::Sender<Option<Arc<PrssKeys>>>,
     ) -> Result<Self, KeysError> {
+        let committee = shared.committee;
         let attempt = match &done {
             Some(keys) => keys.run.attempt,
             None => sealing(&cabinet, Cabinet::attempt).await?,
@@ -82,6 +90,7 @@ impl Task {
         let mut task = Self {
             shared,
             cabinet,
+            cancel,
             committee,
             board,
             attempt,
@@ -91,6 +100,7 @@ impl Task {
             made: None,
             choice: Choice::None,
             done,
+            told,
             adoption: None,
             able_since: None,
             paced,
@@ -130,7 +140,7 @@ impl Task {
         loop {
             self.settle().await?;
             tokio::select! {
-                () = self.shared.cancel.cancelled() => return Ok(()),
+                () = self.cancel.cancelled() => return Ok(()),
                 notices = inbox.take() => notices.iter().for_each(|(peer, notice)| self.take(*peer, notice)),
                 ended = end_of(&mut self.running) => self.ended(ended).await?,
                 _ = tick.tick() => self.remind(),
@@ -349,6 +359,7 @@ impl Task {
         for key in self.shared.keys.complete(&keys) {
             self.shared.metrics.usable_share(key, true);
         }
+        self.told.send_replace(Some(keys.clone()));
         self.done = Some(keys);
         sealing(&self.cabinet, Cabinet::clear).await?;
         self.shared.at(Moment::Cleared).await;

@@ -182,6 +182,70 @@ pub struct KeyRow {
     pub detail: Option<String>,
 }
 
+/// How far the generation of a key is at this party, for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeygenState {
+    /// At work.
+    Open,
+    /// This party has its share of the key, and still helps the others to theirs.
+    Sealed,
+    /// What led to the key is erased.
+    Finished,
+    /// Its operator has ended it.
+    Aborted,
+    /// It can't come to a key.
+    Failed,
+}
+
+impl KeygenState {
+    /// Name in the database and for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Sealed => "sealed",
+            Self::Finished => "finished",
+            Self::Aborted => "aborted",
+            Self::Failed => "failed",
+        }
+    }
+
+    pub(super) fn from_column(value: &str) -> Option<Self> {
+        [Self::Open, Self::Sealed, Self::Finished, Self::Aborted, Self::Failed]
+            .into_iter()
+            .find(|state| state.name() == value)
+    }
+}
+
+/// The generation of a key, as operators ask for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKeygen {
+    /// Id of the run.
+    pub run_id: B256,
+    /// Number of the parameter set.
+    pub params: u8,
+    /// Whether compression keys are made too.
+    pub compressed: bool,
+    /// SHA-256 of the reference string.
+    pub crs_digest: B256,
+}
+
+/// A recorded generation of a key. Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeygenRow {
+    /// What was asked for.
+    pub asked: NewKeygen,
+    /// How far it is.
+    pub state: KeygenState,
+    /// The key, once it is sealed.
+    pub key_id: Option<B256>,
+    /// How it ended, opaque here.
+    pub result: Option<Vec<u8>>,
+    /// Why it ended, in words.
+    pub detail: Option<String>,
+    /// When it was asked for.
+    pub started_at: u64,
+}
+
 /// A line of the audit journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalRow {

@@ -7,7 +7,10 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::Store;
-use super::model::{JournalRow, KeyRow, KeyState, Pending, PendingRow, Position, RequestKey, RequestRow, Stage};
+use super::model::{
+    JournalRow, KeyRow, KeyState, KeygenRow, KeygenState, NewKeygen, Pending, PendingRow, Position, RequestKey,
+    RequestRow, Stage,
+};
 use crate::error::StoreError;
 
 impl Store {
@@ -98,6 +101,12 @@ impl Store {
         rows.iter().map(key).collect()
     }
 
+    /// All generations of keys that this party was told to take part in, in the order of their start.
+    pub async fn keygens(&self) -> Result<Vec<KeygenRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM keygens ORDER BY started_at, rowid").fetch_all(&self.readers).await?;
+        rows.iter().map(keygen).collect()
+    }
+
     /// The last lines of the audit journal, newest first.
     pub async fn journal_tail(&self, lines: u32) -> Result<Vec<JournalRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM journal ORDER BY seq DESC LIMIT ?")
@@ -154,6 +163,28 @@ fn key(row: &SqliteRow) -> Result<KeyRow, StoreError> {
         share_digest: id(row, TABLE, "share_digest")?,
         state: KeyState::from_column(&state).ok_or_else(|| problem(format!("state {state}")))?,
         detail: row.try_get("detail")?,
+    })
+}
+
+fn keygen(row: &SqliteRow) -> Result<KeygenRow, StoreError> {
+    const TABLE: &str = "keygens";
+    let problem = |problem: String| StoreError::Row { table: TABLE, problem };
+    let params: i64 = row.try_get("params")?;
+    let state: String = row.try_get("state")?;
+    let key_id: Option<Vec<u8>> = row.try_get("key_id")?;
+    let asked = NewKeygen {
+        run_id: id(row, TABLE, "run_id")?,
+        params: u8::try_from(params).map_err(|_| problem(format!("parameter set {params}")))?,
+        compressed: row.try_get::<i64, _>("compressed")? != 0,
+        crs_digest: id(row, TABLE, "crs_digest")?,
+    };
+    Ok(KeygenRow {
+        asked,
+        state: KeygenState::from_column(&state).ok_or_else(|| problem(format!("state {state}")))?,
+        key_id: key_id.map(|_| id(row, TABLE, "key_id")).transpose()?,
+        result: row.try_get("result")?,
+        detail: row.try_get("detail")?,
+        started_at: unsigned(row, TABLE, "started_at")?,
     })
 }
 

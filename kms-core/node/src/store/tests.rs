@@ -8,7 +8,7 @@ fn new_request(n: u8) -> NewRequest {
 
 /// The share of request n is about to leave.
 async fn open(store: &Store, n: u8) -> bool {
-    store.open_request(key(n), B256::repeat_byte(n % 2)).await.unwrap()
+    store.open_request(key(n), B256::repeat_byte(n % 2), vec![n; 3]).await.unwrap()
 }
 
 /// All that a restart would take up, in pages of two.
@@ -176,4 +176,39 @@ async fn a_key_keeps_its_identity_and_changes_its_state() {
     let bad = KeyRow { state: KeyState::Quarantined, detail: Some("tampered".into()), ..new_key() };
     store.put_key(bad.clone()).await.unwrap();
     assert_eq!(store.keys().await.unwrap(), [bad]);
+}
+
+#[tokio::test]
+async fn one_generation_of_a_key_is_open_and_what_has_ended_never_opens_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.db");
+    let keygen = |n: u8| NewKeygen {
+        run_id: B256::repeat_byte(n),
+        params: 0xF1,
+        compressed: true,
+        crs_digest: B256::repeat_byte(9),
+    };
+    let (first, second) = (keygen(1), keygen(2));
+    {
+        let store = Store::open(&path).await.unwrap();
+        assert!(store.open_keygen(first.clone()).await.unwrap());
+        assert!(!store.open_keygen(first.clone()).await.unwrap());
+        assert!(!store.open_keygen(second.clone()).await.unwrap());
+        let ended = |to| store.move_keygen(first.run_id, KeygenState::Open, to, None, None, Some("why".into()));
+        assert!(ended(KeygenState::Aborted).await.unwrap());
+        assert!(!ended(KeygenState::Failed).await.unwrap());
+    }
+    let store = Store::open(&path).await.unwrap();
+    assert!(!store.open_keygen(first.clone()).await.unwrap());
+    assert!(store.open_keygen(second.clone()).await.unwrap());
+    let key = Some(B256::repeat_byte(7));
+    let sealed = store.move_keygen(second.run_id, KeygenState::Open, KeygenState::Sealed, key, Some(vec![1]), None);
+    assert!(sealed.await.unwrap());
+    // The next one may start while this party still helps others to the last one.
+    assert!(store.open_keygen(keygen(3)).await.unwrap());
+    let rows = store.keygens().await.unwrap();
+    let states: Vec<_> = rows.iter().map(|row| (row.asked.run_id, row.state, row.key_id)).collect();
+    let (aborted, open) = ((first.run_id, KeygenState::Aborted, None), (B256::repeat_byte(3), KeygenState::Open, None));
+    assert_eq!(states, [aborted, (second.run_id, KeygenState::Sealed, key), open]);
+    assert_eq!((rows[0].detail.as_deref(), &rows[1].result, &rows[1].asked), (Some("why"), &Some(vec![1]), &second));
 }

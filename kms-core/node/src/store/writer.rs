@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::model::{KeyRow, NewRequest, RequestKey, Stage};
+use super::model::{KeyRow, KeygenState, NewKeygen, NewRequest, RequestKey, Stage};
 use crate::error::StoreError;
 
 /// Writes that share one transaction, and so one fsync.
@@ -24,12 +24,40 @@ pub(super) struct Command {
 #[derive(Debug)]
 pub(super) enum Op {
     Insert(NewRequest),
-    Open { key: RequestKey, job_id: B256 },
-    Answer { key: RequestKey, answer: Vec<u8>, mpc: Duration },
-    Receipt { key: RequestKey, receipt: Vec<u8> },
-    Refuse { key: RequestKey, refusal: Vec<u8>, detail: String },
+    Open {
+        key: RequestKey,
+        job_id: B256,
+        payload: Vec<u8>,
+    },
+    Answer {
+        key: RequestKey,
+        answer: Vec<u8>,
+        mpc: Duration,
+    },
+    Receipt {
+        key: RequestKey,
+        receipt: Vec<u8>,
+    },
+    Refuse {
+        key: RequestKey,
+        refusal: Vec<u8>,
+        detail: String,
+    },
     Key(KeyRow),
-    Journal { kind: &'static str, subject: String, detail: String },
+    OpenKeygen(NewKeygen),
+    MoveKeygen {
+        run_id: B256,
+        from: KeygenState,
+        to: KeygenState,
+        key_id: Option<B256>,
+        result: Option<Vec<u8>>,
+        detail: Option<String>,
+    },
+    Journal {
+        kind: &'static str,
+        subject: String,
+        detail: String,
+    },
 }
 
 impl Op {
@@ -91,16 +119,17 @@ async fn apply(transaction: &mut Transaction<'_, Sqlite>, op: Op) -> Result<u64,
     let now = now_ms();
     let query = match op {
         Op::Insert(request) => return insert(transaction, request, now).await,
-        Op::Open { key, job_id } => sqlx::query(
-            "UPDATE requests SET job_id = ?1, stage = ?2, stage_since = ?3, detail = ?4, shared_at = ?3
-             WHERE id = ?5 AND epoch_id = ?6 AND stage < ?2",
+        Op::Open { key, job_id, payload } => sqlx::query(
+            "UPDATE requests SET job_id = ?1, stage = ?2, stage_since = ?3, detail = ?4, payload = ?7,
+             shared_at = coalesce(shared_at, ?3) WHERE id = ?5 AND epoch_id = ?6 AND stage <= ?2",
         )
         .bind(job_id.to_vec())
         .bind(Stage::Opening as i64)
         .bind(now)
         .bind("shares of the other parties")
         .bind(key.id.to_vec())
-        .bind(key.epoch_id.to_vec()),
+        .bind(key.epoch_id.to_vec())
+        .bind(payload),
         Op::Answer { key, answer, mpc } => sqlx::query(
             "UPDATE requests SET stage = ?1, stage_since = ?2, detail = NULL, answer = ?3, answered_at = ?2,
              mpc_micros = ?4 WHERE id = ?5 AND epoch_id = ?6 AND stage < ?1",
@@ -122,6 +151,27 @@ async fn apply(transaction: &mut Transaction<'_, Sqlite>, op: Op) -> Result<u64,
         .bind(key.epoch_id.to_vec()),
         Op::Refuse { key, refusal, detail } => return refuse(transaction, key, refusal, detail, now).await,
         Op::Key(key) => return put_key(transaction, key, now).await,
+        // A run that is known, or a second one beside an open one, changes nothing.
+        Op::OpenKeygen(keygen) => sqlx::query(
+            "INSERT INTO keygens (run_id, params, compressed, crs_digest, state, started_at, since)
+             VALUES (?1, ?2, ?3, ?4, 'open', ?5, ?5) ON CONFLICT DO NOTHING",
+        )
+        .bind(keygen.run_id.to_vec())
+        .bind(i64::from(keygen.params))
+        .bind(i64::from(keygen.compressed))
+        .bind(keygen.crs_digest.to_vec())
+        .bind(now),
+        Op::MoveKeygen { run_id, from, to, key_id, result, detail } => sqlx::query(
+            "UPDATE keygens SET state = ?1, key_id = coalesce(?2, key_id), result = coalesce(?3, result),
+             detail = coalesce(?4, detail), since = ?5 WHERE run_id = ?6 AND state = ?7",
+        )
+        .bind(to.name())
+        .bind(key_id.map(|id| id.to_vec()))
+        .bind(result)
+        .bind(detail)
+        .bind(now)
+        .bind(run_id.to_vec())
+        .bind(from.name()),
         Op::Journal { kind, subject, detail } => return journal(transaction, kind, subject, detail, now).await,
     };
     Ok(query.execute(&mut **transaction).await?.rows_affected())
@@ -223,4 +273,39 @@ async fn put_key(transaction: &mut Transaction<'_, Sqlite>, key: KeyRow, now: i6
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_follows_from_a_grant_does_not_wait_for_the_disk() {
+        let key = RequestKey { id: B256::ZERO, epoch_id: B256::ZERO };
+        let grant = NewRequest { id: key.id, chain_id: 1, epoch_id: key.epoch_id, payload: Vec::new() };
+        let follows = || Op::Answer { key, answer: vec![1], mpc: Duration::ZERO };
+        let open = || Op::Open { key, job_id: B256::ZERO, payload: Vec::new() };
+        let receipt = || Op::Receipt { key, receipt: Vec::new() };
+        let refuse = || Op::Refuse { key, refusal: Vec::new(), detail: String::new() };
+        let journal = || Op::Journal { kind: "start", subject: String::new(), detail: String::new() };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.db");
+        drop(crate::store::Store::open(&path).await.unwrap());
+        let mut connection = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+        let mut waits = true;
+        let batches = [
+            (vec![Op::Insert(grant)], 2i64),
+            (vec![open(), follows()], 1),
+            (vec![receipt()], 1),
+            (vec![follows(), refuse()], 2),
+            (vec![journal()], 2),
+            (vec![follows()], 1),
+        ];
+        for (ops, expected) in batches {
+            let what = format!("{ops:?}");
+            write(&mut connection, ops, &mut waits).await.unwrap();
+            let now: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await.unwrap();
+            assert_eq!(now, expected, "{what}");
+        }
+    }
 }

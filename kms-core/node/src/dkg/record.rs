@@ -1,0 +1,65 @@
+//! What a run leaves in the audit journal: what became of it, who was late, and who was wrong with what proves it.
+
+use std::io;
+use std::path::Path;
+
+use kms_algebra::PartySet;
+use kms_mpc::dkg::{Culprit, Misdeed};
+use sha2::{Digest, Sha256};
+
+use super::Shared;
+use super::generation::Generation;
+
+/// Kind of the journal's lines.
+const KIND: &str = "keygen";
+/// Folder of proofs, in the data folder.
+const EVIDENCE: &str = "evidence";
+
+/// A line about a run.
+pub(super) async fn line(shared: &Shared, run: &Generation, what: &str) {
+    if let Err(error) = shared.parts.store.journal(KIND, run.asked.run_id.to_string(), what).await {
+        tracing::error!(%error, "the journal can't be written");
+    }
+}
+
+/// Those that were late, and those that were wrong: proofs become files, and the journal names their hashes.
+pub(super) async fn parties(shared: &Shared, run: &Generation, late: PartySet, culprits: &[Culprit]) {
+    for party in late.iter() {
+        shared.parts.metrics.peer_late(party.index().into());
+        line(shared, run, &format!("party {party} was late")).await;
+    }
+    for culprit in culprits {
+        let party = u16::from(culprit.party.index());
+        let mut what = format!("party {party} was wrong in chunk {}: {}", culprit.chunk, describe(culprit.misdeed));
+        if culprit.evidence.is_empty() {
+            what += " (observed, not proved)";
+        } else {
+            let name = format!("{}-chunk-{}-party-{party}", hex::encode(run.asked.run_id), culprit.chunk);
+            let digest = hex::encode(Sha256::digest(&culprit.evidence));
+            match write(&shared.parts.data_dir.join(EVIDENCE), &name, &culprit.evidence) {
+                Ok(()) => what += &format!(" (proof {EVIDENCE}/{name}, SHA-256 {digest})"),
+                Err(error) => what += &format!(" (the proof with SHA-256 {digest} can't be written: {error})"),
+            }
+        }
+        tracing::warn!(run = %run.asked.run_id, what, "key generation");
+        shared.parts.metrics.peer_wrong(party);
+        line(shared, run, &what).await;
+    }
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    crate::files::write_public(&folder.join(name), bytes)
+}
+
+fn describe(misdeed: Misdeed) -> &'static str {
+    match misdeed {
+        Misdeed::Equivocated => "it signed two different frames",
+        Misdeed::VotedTwice => "it signed two votes",
+        Misdeed::WrongFrame => "its signed frame is not what its keys give",
+        Misdeed::WrongKeys => "it signed a claim about keys that too many others contradict",
+        Misdeed::WrongShare => "its share is not on the polynomial of the others",
+        Misdeed::Malformed => "its answer is none, or not signed by it",
+        _ => "it did what no honest party does",
+    }
+}

@@ -1,0 +1,175 @@
+//! Keys that nobody dealt.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use alloy::primitives::U256;
+use anyhow::{Context, Result, ensure};
+use kms_chain::FheType;
+use kms_tests::{
+    cluster::{Cluster, Key, Options},
+    keygen::{self, Keygen, new_run},
+    probe::Probe,
+};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than a restart takes on a busy machine.
+const RESTARTS: u64 = 40;
+/// Nobody is as slow as that when nobody is killed.
+const ABSENT: u64 = 12;
+
+/// A deployment of its own, without a key and without services.
+async fn deployment(patience: u64, party_args: Vec<(usize, Vec<String>)>) -> Result<(tempfile::TempDir, Cluster)> {
+    let home = tempfile::Builder::new().prefix("kms-keygen-").tempdir()?;
+    let options = Options {
+        services: false,
+        key: Key::None,
+        patience: Some(patience),
+        party_args,
+        ..Options::insecure_test(home.path())
+    };
+    Ok((home, Cluster::start(options, &|_| {}).await?))
+}
+
+/// All these parties come to the end with the same key, and can use it.
+async fn all_have_one_key(cluster: &Cluster, run: &str, parties: &[u64]) -> Result<Value> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let views = keygen::ask(cluster, "status", run)?;
+        let views: Vec<&Value> =
+            views.iter().filter(|view| parties.iter().any(|party| view["party"] == *party)).collect();
+        let same = views.iter().all(|view| {
+            let finished = view["state"] == "KEY_GEN_STATE_FINISHED" && view["usable"] == true;
+            finished && view["keyId"] == views[0]["keyId"]
+        });
+        if same && views.len() == parties.len() {
+            return Ok(views[0]["keyId"].clone());
+        }
+        ensure!(Instant::now() < deadline, "no common key: {views:#?}\n{}", cluster.log_tails(15));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// Nothing is left of a run but the key: no folder, and of all pseudorandom keys only those of the epoch can be opened.
+async fn all_else_is_erased(cluster: &Cluster, party: usize, epochs: usize) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let runs = fs::read_dir(cluster.path(&format!("party-{party}/keygen"))).map_or(0, Iterator::count);
+        let mut keys = 0;
+        for entry in fs::read_dir(cluster.path(&format!("party-{party}/sealed")))? {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            keys += usize::from(name.starts_with("prss-") && name.ends_with(".key"));
+        }
+        if (runs, keys) == (0, epochs) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "party {party} still has {runs} runs and {keys} pseudorandom keys");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+pub(crate) async fn the_parties_made_the_key_and_it_decrypts(cluster: &mut Cluster) -> Result<()> {
+    ensure!(!cluster.path("dealer").exists(), "somebody dealt");
+    let run = keygen::last_run(cluster)?;
+    all_have_one_key(cluster, &run, &[1, 2, 3, 4]).await?;
+    for party in 1..=4 {
+        all_else_is_erased(cluster, party, 1).await?;
+        // All public files are equal, byte by byte: the description names their digests.
+        let own = fs::read_dir(cluster.path(&format!("party-{party}/public")))?.next().context("a key")??.path();
+        let same = fs::read(own.join("key.json"))? == fs::read(cluster.path("keygen/public/key.json"))?;
+        ensure!(same, "party {party} has another key");
+    }
+    let mut probe = Probe::deploy(cluster).await?;
+    let value = U256::from(4711);
+    let handles = probe.make(cluster, &[value], FheType::Uint32).await?;
+    let asked = probe.ask(cluster, &handles, 1).await?;
+    ensure!(probe.wait_for_answer(cluster, asked.id, PATIENCE).await? == [value], "wrong value");
+    Ok(())
+}
+
+pub(crate) async fn killed_parties_go_on_and_all_come_to_the_same_key(_: &mut Cluster) -> Result<()> {
+    let (_home, mut cluster) = deployment(RESTARTS, Vec::new()).await?;
+    let run = new_run();
+    let mut tool = Keygen::start(&cluster.options, &run, &[])?;
+    // One, two at once, all: each time somewhere in the middle.
+    for (percent, victims) in [(10, vec![2]), (30, vec![0, 3]), (55, vec![0, 1, 2, 3]), (80, vec![1])] {
+        tool.until(percent)?;
+        for victim in &victims {
+            cluster.parties[*victim].kill();
+        }
+        for victim in &victims {
+            cluster.parties[*victim].restart()?;
+        }
+    }
+    let finished = tool.finished()?;
+    let key = all_have_one_key(&cluster, &run, &[1, 2, 3, 4]).await?;
+    ensure!(finished["keyId"] == key, "{finished}");
+    ensure!(finished["wrong"] == json!([]), "an honest party was named: {finished}");
+    for party in 1..=4 {
+        all_else_is_erased(&cluster, party, 1).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn an_aborted_run_never_starts_again_and_a_new_one_does(_: &mut Cluster) -> Result<()> {
+    let (_home, mut cluster) = deployment(RESTARTS, Vec::new()).await?;
+    let (first, second) = (new_run(), new_run());
+    let mut tool = Keygen::start(&cluster.options, &first, &[])?;
+    tool.until(20)?;
+    let other = Keygen::start(&cluster.options, &second, &[])?.finished();
+    let refusal = other.err().context("two runs were open at once")?.to_string();
+    ensure!(refusal.contains("one at a time"), "{refusal}");
+    drop(tool);
+    for view in keygen::ask(&cluster, "abort", &first)? {
+        ensure!(view["state"] == "KEY_GEN_STATE_ABORTED", "{view}");
+    }
+    for party in 1..=4 {
+        all_else_is_erased(&cluster, party, 0).await?;
+    }
+    // Also not after a restart.
+    cluster.parties[0].kill();
+    cluster.parties[0].restart()?;
+    let again = Keygen::start(&cluster.options, &first, &[])?.finished();
+    let refusal = again.err().context("an aborted run was started again")?.to_string();
+    ensure!(refusal.contains("ended without a key"), "{refusal}");
+    Keygen::start(&cluster.options, &second, &[])?.finished()?;
+    all_have_one_key(&cluster, &second, &[1, 2, 3, 4]).await?;
+    let aborted = keygen::ask(&cluster, "abort", &second);
+    ensure!(aborted.is_err(), "a key was aborted: {aborted:?}");
+    Ok(())
+}
+
+pub(crate) async fn a_party_that_is_gone_for_good_is_not_missed(_: &mut Cluster) -> Result<()> {
+    let (_home, mut cluster) = deployment(ABSENT, Vec::new()).await?;
+    let run = new_run();
+    let mut tool = Keygen::start(&cluster.options, &run, &[])?;
+    tool.until(20)?;
+    cluster.parties[3].kill();
+    let finished = tool.finished()?;
+    ensure!(finished["late"] == json!([4]) && finished["wrong"] == json!([]), "{finished}");
+    all_have_one_key(&cluster, &run, &[1, 2, 3]).await.map(drop)
+}
+
+pub(crate) async fn a_liar_is_named_and_the_key_is_right(_: &mut Cluster) -> Result<()> {
+    let home = tempfile::Builder::new().prefix("kms-keygen-").tempdir()?;
+    let lie = ["--insecure-misbehave", "wrong-share"].map(str::to_owned).to_vec();
+    let options =
+        Options { patience: Some(RESTARTS), party_args: vec![(2, lie)], ..Options::insecure_test(home.path()) };
+    let cluster = Cluster::start(options, &|_| {}).await?;
+    let run = keygen::last_run(&cluster)?;
+    all_have_one_key(&cluster, &run, &[1, 3, 4]).await?;
+    for view in keygen::ask(&cluster, "status", &run)? {
+        let honest = view["party"] != 2;
+        ensure!(!honest || view["wrong"] == json!([2]), "{view}");
+    }
+    let mut probe = Probe::deploy(&cluster).await?;
+    let value = U256::from(815);
+    let handles = probe.make(&cluster, &[value], FheType::Uint32).await?;
+    let asked = probe.ask(&cluster, &handles, 1).await?;
+    ensure!(probe.wait_for_answer(&cluster, asked.id, PATIENCE).await? == [value], "wrong value");
+    Ok(())
+}
