@@ -379,6 +379,6 @@ fn a_uint256_comes_out_of_thirteen_of_which_four_are_wrong() {
         reader.add(&response).unwrap();
     }
     let result = reader.reconstruct().expect("nine agree");
-    assert_eq!(values_of(&result), [Plaintext::new(FheType::Uint256, word)]);
+    assert_eq!(values_of(&result), [Plaintext::new(FheType::Uint256, word).unwrap()]);
     assert_eq!(result.progress.wrong.len(), 4);
 }
