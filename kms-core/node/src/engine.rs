@@ -245,12 +245,12 @@ impl Engine {
     }
 
     /// Takes part in a decryption and waits at most `wait` for the outcome. Idempotent: the same request has one answer
-    /// in each epoch.
+    /// in each epoch. If this call starts it, `held` is dropped when it is over, not when the call is.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn decrypt(&self, call: Call, wait: Duration) -> Result<Outcome, EngineError> {
-        self.inner.decrypt(call, wait).await
+    pub async fn decrypt(&self, call: Call, wait: Duration, held: impl Send + 'static) -> Result<Outcome, EngineError> {
+        self.inner.decrypt(call, wait, held).await
     }
 
     /// Where a request stands, in the epoch that it was recorded in last.

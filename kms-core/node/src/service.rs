@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
-use kms_proto::bounds::{self, MAX_CHAINS, MAX_CLIENT_MESSAGE, MAX_KEYS};
+use kms_proto::bounds::{self, MAX_CHAINS, MAX_CLIENT_CALL, MAX_CLIENT_MESSAGE, MAX_KEYS};
 use kms_proto::node::node_server::{Node, NodeServer};
 use kms_proto::node::{
     self, DecryptRequest, DecryptResponse, GetKeysRequest, GetKeysResponse, GetStatusRequest, GetStatusResponse,
@@ -28,6 +28,10 @@ use crate::party::Party;
 use crate::peer::Hub;
 use crate::tls::{Client, Clients, Limits, TlsError, incoming, server_config};
 
+/// Connections of one certificate at the same time.
+const CONNECTIONS: usize = 8;
+/// Calls of one connection at the same time.
+const STREAMS: u32 = 256;
 /// How long `Decrypt` holds a call that names no wait.
 const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 /// How long `Decrypt` holds any call.
@@ -82,14 +86,15 @@ pub enum ServeError {
 pub async fn serve(listener: TcpListener, api: Api, cancel: CancellationToken) -> Result<(), ServeError> {
     let config = server_config(api.leaf.clone(), api.clients.clone())?;
     let clients = api.clients.clone();
-    let connections =
-        incoming(listener, config, Limits::default(), move |chain| clients.identify(chain), cancel.clone());
+    // What the calls of one certificate can hold before they are whole: connections × streams × bytes.
+    let limits = Limits { each: CONNECTIONS, ..Limits::default() };
+    let connections = incoming(listener, config, limits, move |chain| clients.identify(chain), cancel.clone());
     let service = NodeServer::new(Service { api })
-        .max_decoding_message_size(MAX_CLIENT_MESSAGE)
+        .max_decoding_message_size(MAX_CLIENT_CALL)
         .max_encoding_message_size(MAX_CLIENT_MESSAGE);
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .max_concurrent_streams(256)
+        .max_concurrent_streams(STREAMS)
         .add_service(service)
         .serve_with_incoming_shutdown(connections, cancel.cancelled_owned())
         .await?;
@@ -132,7 +137,7 @@ impl Service {
         if !client.take() {
             return Ok(not_yet(NotYetReason::Busy, "too many calls per second", BUSY));
         }
-        let Some(_open) = client.open() else {
+        let Some(place) = client.open() else {
             return Ok(not_yet(NotYetReason::Busy, "too many open requests of this client", BUSY));
         };
         let wait = match call.wait_ms {
@@ -143,7 +148,7 @@ impl Service {
             return Ok(not_yet(NotYetReason::ChainUnavailable, problem, CHAIN));
         }
         match Call::parse(&self.api.party, call) {
-            Ok(call) => self.api.engine.decrypt(call, wait).await,
+            Ok(call) => self.api.engine.decrypt(call, wait, place).await,
             Err(refused) => Ok(Outcome::Refused(refused)),
         }
     }

@@ -32,6 +32,8 @@ pub const MAX_PARTIES: usize = 255;
 pub const MAX_EVIDENCE_FRAMES: usize = 8;
 /// Largest message of the client API.
 pub const MAX_CLIENT_MESSAGE: usize = 256 * 1024;
+/// Bytes of one call of a client: a decryption of as many handles as there may be has 36 KiB.
+pub const MAX_CLIENT_CALL: usize = 64 * 1024;
 /// Payload of one peer message, or of all messages of a frame.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
 /// Messages of a frame.

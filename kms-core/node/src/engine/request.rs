@@ -61,6 +61,13 @@ impl Drop for Listed {
     }
 }
 
+/// What a restart needs of a granted request.
+fn task_of(call: &Call, grant: &Grant) -> Vec<u8> {
+    let granted = grant.handles.iter();
+    let granted = granted.map(|g| Granted { handle: g.handle.raw(), key_id: g.key_id, digest: g.digest }.to_bytes());
+    record::write_task(&Task { call: Some(call.raw.clone()), granted: granted.collect() })
+}
+
 /// An outcome, and what is still to be done after it was given out.
 struct Settled {
     outcome: Outcome,
@@ -82,7 +89,12 @@ pub(super) enum Pending {
 }
 
 impl Inner {
-    pub(super) async fn decrypt(self: &Arc<Self>, call: Call, wait: Duration) -> Result<Outcome, EngineError> {
+    pub(super) async fn decrypt(
+        self: &Arc<Self>,
+        call: Call,
+        wait: Duration,
+        held: impl Send + 'static,
+    ) -> Result<Outcome, EngineError> {
         if let Some(known) = self.known(call.key()).await? {
             return Ok(known);
         }
@@ -90,7 +102,7 @@ impl Inner {
         if !live.contains(&call.epoch_id) {
             return Ok(epoch_not_live(&live));
         }
-        let Some(mut running) = self.start(call, None) else {
+        let Some(mut running) = self.start(call, None, held) else {
             return Ok(not_yet(NotYetReason::Busy, "too many requests are under way", LATER));
         };
         let settled = tokio::time::timeout(wait, running.wait_for(Option::is_some)).await;
@@ -113,7 +125,12 @@ impl Inner {
 
     /// Starts a request, or joins it if it is under way. `None` if too many are. `slot` is freed as soon as the request
     /// has no heavy work left.
-    pub(super) fn start(self: &Arc<Self>, call: Call, slot: Option<Slot>) -> Option<Running> {
+    pub(super) fn start(
+        self: &Arc<Self>,
+        call: Call,
+        slot: Option<Slot>,
+        held: impl Send + 'static,
+    ) -> Option<Running> {
         let mut requests = self.requests.lock();
         let key = call.key();
         if let Some((_, running)) = requests.get(&key) {
@@ -130,6 +147,7 @@ impl Inner {
         drop(requests);
         let mut listed = Listed { inner: self.clone(), key, publish, done: false };
         self.tasks.spawn(async move {
+            let _held = held;
             let (inner, id) = (listed.inner.clone(), call.id);
             let settled = inner.process(&call, slot).await.unwrap_or_else(|error| {
                 tracing::error!(request = %id, %error, "a request failed inside");
@@ -203,14 +221,6 @@ impl Inner {
         };
         let (job, epoch, key_id) = (work.job(), work.epoch.clone(), work.material.key_id);
         let subject = Subject { request_id: call.id, epoch_id: call.epoch_id, key_id, mpc_micros: 0 };
-        // The same ciphertexts were opened for another request: the values are the same.
-        let prior = self.parts.store.answered_in_job(job.as_bytes().into()).await?;
-        // Held, so that a job that ends meanwhile is not run once more.
-        let running = self.jobs.lock().get(&job).cloned();
-        if let (None, Some(row)) = (&running, prior) {
-            drop(work);
-            return self.answer_again(call, &row, subject).await;
-        }
         // Fetching may have taken long, and waiting for room: what the chain said then may not be so any more.
         if asked.elapsed() >= self.options.verdict_age {
             match self.permitted(call).await? {
@@ -221,6 +231,15 @@ impl Inner {
                 }
                 Err(outcome) => return Ok(outcome.into()),
             }
+        }
+        // Held, so that a job that ends meanwhile is not run once more.
+        let running = self.jobs.lock().get(&job).cloned();
+        // The same ciphertexts were opened for another request: the values are the same.
+        if running.is_none()
+            && let Some(row) = self.parts.store.answered_in_job(job.as_bytes().into()).await?
+        {
+            drop(work);
+            return self.answer_again(call, &row, subject).await;
         }
         let own = self.share(work).await;
         let own = match own {
@@ -236,7 +255,7 @@ impl Inner {
             }
         };
         // The share leaves this party only after this line is written.
-        if self.parts.store.open_request(call.key(), job.as_bytes().into()).await? {
+        if self.parts.store.open_request(call.key(), job.as_bytes().into(), task_of(call, &grant)).await? {
             self.parts.metrics.request(Stage::Opening);
         } else if let Some(known) = self.known(call.key()).await? {
             return Ok(known.into());
@@ -277,17 +296,8 @@ impl Inner {
 
     /// Records the granted request. An outcome if another task has settled it in the meantime.
     async fn record(&self, call: &Call, grant: &Grant) -> Result<Option<Outcome>, EngineError> {
-        let granted = grant
-            .handles
-            .iter()
-            .map(|g| Granted { handle: g.handle.raw(), key_id: g.key_id, digest: g.digest }.to_bytes());
-        let task = Task { call: Some(call.raw.clone()), granted: granted.collect() };
-        let new = NewRequest {
-            id: call.id,
-            chain_id: call.chain_id,
-            epoch_id: call.epoch_id,
-            payload: record::write_task(&task),
-        };
+        let new =
+            NewRequest { id: call.id, chain_id: call.chain_id, epoch_id: call.epoch_id, payload: task_of(call, grant) };
         match self.parts.store.insert_request(new).await? {
             Inserted::New => {
                 self.parts.metrics.request(Stage::Received);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use kms_proto::node::{NotYetReason, decrypt_response::Outcome};
 use tokio::sync::Semaphore;
 
@@ -77,7 +78,7 @@ impl Inner {
             let task = record::read_task(&row.payload)?;
             let call = task.call.and_then(|raw| Call::parse(&self.parts.party, raw).ok());
             let call = call.filter(|call| call.key() == key).ok_or(EngineError::Stored(key.id))?;
-            if let Some(mut running) = self.start(call, Some(slot)) {
+            if let Some(mut running) = self.start(call, Some(slot), ()) {
                 let settled = running.wait_for(Option::is_some);
                 let Some(settled) = self.parts.cancel.run_until_cancelled(settled).await else { return Ok(()) };
                 // A chain may be gone for long; its requests wait for it.
@@ -101,6 +102,10 @@ impl Inner {
     async fn receipt_of(self: &Arc<Self>, row: &RequestRow, slot: Slot) -> Result<(), EngineError> {
         let Some(work) = self.recorded_work(row).await? else { return Ok(()) };
         let (job, epoch, key_id) = (work.job(), work.epoch.clone(), work.material.key_id);
+        if B256::from(*job.as_bytes()) != row.job_id {
+            tracing::error!(request = %row.id, %job, "the row names other ciphertexts than its job");
+            return Ok(());
+        }
         let mpc_micros = row.mpc.map(micros).unwrap_or_default();
         let subject = Subject { request_id: row.id, epoch_id: row.epoch_id, key_id, mpc_micros };
         let own = match self.share(work).await {

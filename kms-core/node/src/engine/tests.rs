@@ -29,7 +29,7 @@ fn metric(node: &Node, name: &str) -> f64 {
 
 /// What must come in time if at all: the limit only keeps a broken test from hanging.
 async fn settled(node: &Node, call: Call) -> Outcome {
-    node.engine.decrypt(call, WAIT).await.unwrap()
+    node.engine.decrypt(call, WAIT, ()).await.unwrap()
 }
 
 fn values() -> Vec<(FheType, u64)> {
@@ -85,7 +85,7 @@ async fn a_lying_party_is_outvoted_and_named() {
         let nodes = cluster.start_all(&[(4, lie)]).await;
         let honest: Vec<_> = (1u16..).zip(&nodes[..3]).collect();
         let id = cluster.call(4, cluster.v1()).id();
-        let liar = nodes[3].engine.decrypt(cluster.call(4, cluster.v1()), WAIT);
+        let liar = nodes[3].engine.decrypt(cluster.call(4, cluster.v1()), WAIT, ());
         let extra_data = cluster.v1();
         let (_, asked) = tokio::join!(liar, cluster.ask(&honest, &extra_data));
         assert_eq!(asked, id);
@@ -135,7 +135,8 @@ async fn two_parties_wait_and_finish_by_themselves_when_one_returns() {
     let three = cluster.start(3, None).await;
     let id = cluster.call(1, cluster.v1()).id();
     for (index, node) in [(1, &one), (2, &two)] {
-        let outcome = node.engine.decrypt(cluster.call(index, cluster.v1()), Duration::from_millis(1)).await.unwrap();
+        let outcome =
+            node.engine.decrypt(cluster.call(index, cluster.v1()), Duration::from_millis(1), ()).await.unwrap();
         assert!(matches!(outcome, Outcome::NotYet(_)), "{outcome:?}");
     }
     // The third takes part and dies before anything is decided, and so does the second.
@@ -148,7 +149,7 @@ async fn two_parties_wait_and_finish_by_themselves_when_one_returns() {
     two.stop().await;
     let (two, three) = (cluster.start(2, None).await, cluster.start(3, None).await);
     assert_eq!(two.engine.resume().await.unwrap(), 1);
-    let outcome = three.engine.decrypt(cluster.call(3, cluster.v1()), WAIT).await.unwrap();
+    let outcome = three.engine.decrypt(cluster.call(3, cluster.v1()), WAIT, ()).await.unwrap();
     cluster.check(3, &cluster.v1(), &outcome);
     // Nobody asks the first two: they have it all the same.
     for (index, node) in [(1, &one), (2, &two)] {
@@ -196,7 +197,7 @@ async fn calls_that_can_not_be_answered_say_why() {
     }
     let node = cluster.start(1, None).await;
     let other = DecryptRequest { epoch_id: KEY.to_vec(), ..good() };
-    let outcome = node.engine.decrypt(Call::parse(&party, other).unwrap(), WAIT).await.unwrap();
+    let outcome = node.engine.decrypt(Call::parse(&party, other).unwrap(), WAIT, ()).await.unwrap();
     let Outcome::EpochNotLive(live) = outcome else { panic!("{outcome:?}") };
     assert_eq!(live.live, [EPOCH.to_vec()]);
     assert_eq!(node.engine.status(KEY).await.unwrap().stage(), node::Stage::Unknown);
@@ -230,7 +231,7 @@ async fn a_refusal_that_a_later_block_may_take_back_ends_nothing() {
     let key = call().key();
     let store = cluster.store(1).await;
     let one = cluster.start(1, None).await;
-    let outcome = one.engine.decrypt(call(), Duration::from_millis(1)).await.unwrap();
+    let outcome = one.engine.decrypt(call(), Duration::from_millis(1), ()).await.unwrap();
     assert!(matches!(outcome, Outcome::NotYet(_)), "{outcome:?}");
     until(async || store.request(key).await.unwrap().filter(|row| row.stage == Stage::Opening)).await;
     one.stop().await;
@@ -305,9 +306,9 @@ async fn a_newer_refusal_hides_neither_share_nor_answer_of_the_job() {
     for index in [1, 3] {
         let store = cluster.store(index).await;
         let row = store.request(answered).await.unwrap().unwrap();
-        let newer = NewRequest { id: refused.id, chain_id: CHAIN, epoch_id: EPOCH, payload: row.payload };
+        let newer = NewRequest { id: refused.id, chain_id: CHAIN, epoch_id: EPOCH, payload: Vec::new() };
         store.insert_request(newer).await.unwrap();
-        assert!(store.open_request(refused, row.job_id).await.unwrap());
+        assert!(store.open_request(refused, row.job_id, row.payload).await.unwrap());
         assert!(store.refuse(refused, Vec::new(), "cancelled".into()).await.unwrap());
     }
     let mut nodes = Vec::new();
@@ -338,7 +339,7 @@ async fn an_answer_of_one_epoch_is_none_of_another() {
     let raw = DecryptRequest { epoch_id: NEXT.to_vec(), ..cluster.raw(cluster.v1()) };
     let call = Call::parse(&cluster.fixture.party(1), raw).unwrap();
     assert_eq!(call.id(), id);
-    let outcome = nodes[0].engine.decrypt(call, Duration::from_millis(1)).await.unwrap();
+    let outcome = nodes[0].engine.decrypt(call, Duration::from_millis(1), ()).await.unwrap();
     let Outcome::NotYet(waits) = &outcome else { panic!("{outcome:?}") };
     assert_eq!(waits.reason(), NotYetReason::InProgress);
     cluster.check(1, &cluster.v1(), &settled(&nodes[0], cluster.call(1, cluster.v1())).await);

@@ -78,7 +78,7 @@ async fn attempt(
     Ok(link::run(inner, peer, out, frames).await)
 }
 
-async fn connect(url: &str, connector: TlsConnector, name: ServerName<'static>) -> Result<Channel, String> {
+pub(super) async fn connect(url: &str, connector: TlsConnector, name: ServerName<'static>) -> Result<Channel, String> {
     let endpoint = endpoint(&name, STREAM_WINDOW, CONNECTION_WINDOW)?;
     let connecting = tokio::time::timeout(CONNECT, endpoint.connect_with_connector(over_tls(url, connector, name)));
     match connecting.await {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque, hash_map::Entry};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use lru::LruCache;
 use tokio::sync::mpsc;
 
@@ -192,6 +193,8 @@ impl Inbox {
         }
         usage.bytes += weight(&message);
         usage.messages += 1;
+        // Its own bytes: those that came are a part of their frame and would keep all of it.
+        let message = Message { payload: Bytes::copy_from_slice(&message.payload), ..message };
         self.order.push_back((now, message.session));
         self.early.entry(message.session).or_default().push(Early { message, at: now });
         Delivery::Kept

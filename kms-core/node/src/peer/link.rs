@@ -1,5 +1,6 @@
 //! One stream, from the first hello to its end; the same on both sides.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,7 +164,8 @@ async fn read(
                 }
             }
             Some(Body::Open(peer::Open { sessions }) | Body::Resend(peer::Resend { sessions })) => {
-                for session in sessions.iter().filter_map(|s| bounds::id("session", s).ok()) {
+                let sessions: BTreeSet<_> = sessions.iter().filter_map(|s| bounds::id("session", s).ok()).collect();
+                for session in sessions {
                     // A full queue: the peer asks again.
                     let _ = resends.try_send(session);
                 }
@@ -208,7 +210,8 @@ async fn resend(inner: Arc<Inner>, peer: u16, out: mpsc::Sender<Frame>, mut aske
                 inner.lie(lie, peer, session, round, &payload);
                 continue;
             }
-            let frame = inner.share(&session, round, payload);
+            let signer = inner.clone();
+            let frame = compute(move || signer.share(&session, round, payload)).await;
             if out.send(frame).await.is_err() {
                 return;
             }

@@ -28,6 +28,8 @@ pub(super) type Digest = [u8; 32];
 pub(super) enum Stage {
     /// Ready to start.
     Ready,
+    /// It wants to start.
+    Going,
     /// At work.
     Running,
     /// Its run has ended, with keys if it claims some.
@@ -45,10 +47,11 @@ impl Stage {
     const fn rank(self) -> u8 {
         match self {
             Self::Ready => 0,
-            Self::Running => 1,
-            Self::Claimed => 2,
-            Self::Holds | Self::GaveUp => 3,
-            Self::Done => 4,
+            Self::Going => 1,
+            Self::Running => 2,
+            Self::Claimed => 3,
+            Self::Holds | Self::GaveUp => 4,
+            Self::Done => 5,
         }
     }
 }
@@ -76,6 +79,7 @@ impl View {
         let stage = match report.stage() {
             SetupStage::Unspecified => return None,
             SetupStage::Ready => Stage::Ready,
+            SetupStage::Going => Stage::Going,
             SetupStage::Running => Stage::Running,
             SetupStage::Made | SetupStage::Failed => Stage::Claimed,
             SetupStage::Holds => Stage::Holds,
@@ -86,7 +90,7 @@ impl View {
         let digest = report.digest.as_slice().try_into().ok().filter(|_| settled);
         let claims = match report.stage() {
             SetupStage::Made => claim.len() == sets,
-            SetupStage::Ready | SetupStage::Running | SetupStage::Failed => claim.is_empty(),
+            SetupStage::Ready | SetupStage::Going | SetupStage::Running | SetupStage::Failed => claim.is_empty(),
             _ => claim.is_empty() || claim.len() == sets,
         };
         if !claims || digest.is_some() != settled || (!settled && !report.digest.is_empty()) {
@@ -100,6 +104,7 @@ impl View {
     pub(super) fn report(&self) -> SetupReport {
         let stage = match self.stage {
             Stage::Ready => SetupStage::Ready,
+            Stage::Going => SetupStage::Going,
             Stage::Running => SetupStage::Running,
             Stage::Claimed if self.claim.is_some() => SetupStage::Made,
             Stage::Claimed => SetupStage::Failed,
@@ -126,8 +131,10 @@ impl View {
 pub(super) enum Start {
     /// Wait for these parties.
     Wait(Vec<u16>),
-    /// Start, without these.
-    Begin(Vec<u16>),
+    /// Say that it wants to start, if need be without these.
+    Go(Vec<u16>),
+    /// Start.
+    Begin,
     /// Take no part in this attempt: it is too late.
     SitOut,
 }
@@ -267,20 +274,32 @@ impl Board {
         sets(self.n, self.t).map(agree).collect()
     }
 
-    /// Whether a party that is ready starts. `connected` are the parties with a stream, `patient` whether it still waits
-    /// for all, `joinable` how long a run may be under way for a party to join it.
+    /// Whether a party that has not begun starts. `connected` are the parties with a stream, `patient` whether it still
+    /// waits for all, `joinable` how long a run may be under way for a party to join it.
+    ///
+    /// What a party is told that it is alone to see starts nothing: it says that it wants to go when all are there, when
+    /// its patience with n − t ends, or when t + 1 others want to; and it begins when 2t + 1 have said so. Of these t + 1
+    /// are honest, so all honest parties come to want it, and begin within two messages of one another.
     pub(super) fn start(&self, attempt: u32, connected: &[u16], patient: bool, joinable: Duration) -> Start {
         let here = |view: &View| view.attempt == attempt;
-        let begun = |(_, view): &(u16, &View)| here(view) && view.stage != Stage::Ready;
-        let fresh = |(_, view): &(u16, &View)| here(view) && view.stage == Stage::Running && view.running < joinable;
+        let over = |(_, view): &(u16, &View)| {
+            let running = view.stage == Stage::Running && view.running >= joinable;
+            here(view) && (running || view.stage.rank() > Stage::Running.rank())
+        };
+        if self.others().filter(over).count() >= self.some_honest() {
+            return Start::SitOut;
+        }
+        let going = |(_, view): &(u16, &View)| here(view) && view.stage.rank() >= Stage::Going.rank();
+        if self.all().filter(going).count() > 2 * usize::from(self.t)
+            && self.view(self.own).is_some_and(|own| going(&(self.own, own)))
+        {
+            return Start::Begin;
+        }
         let present = |party: &u16| connected.contains(party) && self.view(*party).is_some_and(here);
         let missing: Vec<u16> = (1..=self.n).filter(|party| *party != self.own && !present(party)).collect();
-        if self.others().filter(begun).count() >= self.some_honest() {
-            let join = self.others().filter(fresh).count() >= self.some_honest();
-            return if join { Start::Begin(missing) } else { Start::SitOut };
-        }
-        if self.able(attempt, connected) && (missing.is_empty() || !patient) {
-            Start::Begin(missing)
+        let called = self.others().filter(going).count() >= self.some_honest();
+        if called || self.able(attempt, connected) && (missing.is_empty() || !patient) {
+            Start::Go(missing)
         } else {
             Start::Wait(missing)
         }
@@ -290,7 +309,7 @@ impl Board {
     pub(super) fn able(&self, attempt: u32, connected: &[u16]) -> bool {
         let able = |(party, view): &(u16, &View)| {
             let there = *party == self.own || connected.contains(party);
-            there && view.attempt == attempt && matches!(view.stage, Stage::Ready | Stage::Running)
+            there && view.attempt == attempt && view.stage.rank() <= Stage::Running.rank()
         };
         self.all().filter(able).count() >= self.most()
     }

@@ -52,6 +52,8 @@ pub(super) struct Task {
     committee: Committee,
     board: Board,
     attempt: u32,
+    /// Whether this party has said that it wants to start.
+    going: bool,
     /// Whether this party takes part in the attempt, or has decided not to.
     began: bool,
     running: Option<Running>,
@@ -94,6 +96,7 @@ impl Task {
             committee,
             board,
             attempt,
+            going: false,
             began: false,
             running: None,
             keeping: None,
@@ -120,6 +123,7 @@ impl Task {
         let sealed = sealing(&self.cabinet, move |cabinet| Ok(cabinet.sealed(attempt))).await?;
         (self.running, self.keeping, self.adoption, self.able_since) = (None, None, None, None);
         (self.attempt, self.began, self.made) = (attempt, sealed.began, sealed.made);
+        self.going = false;
         self.choice = match sealed.vote {
             None => Choice::None,
             Some(Vote::Holds(keys)) => Choice::Holds(Arc::new(keys)),
@@ -157,6 +161,7 @@ impl Task {
             (None, Choice::GaveUp) => (Stage::GaveUp, None),
             _ if self.running.is_some() => (Stage::Running, None),
             _ if self.began => (Stage::Claimed, None),
+            _ if self.going => (Stage::Going, None),
             _ => (Stage::Ready, None),
         };
         let running = self.running.as_ref().map_or(Duration::ZERO, |running| running.since.elapsed());
@@ -225,10 +230,15 @@ impl Task {
         let patient = self.able_since.is_none_or(|since| since.elapsed() < options.patience);
         match self.board.start(self.attempt, &connected, patient, options.bound / 4) {
             Start::Wait(_) => Ok(false),
-            Start::Begin(missing) => {
+            Start::Go(_) if self.going => Ok(false),
+            Start::Go(missing) => {
                 for party in missing {
                     tracing::warn!(party, "the set-up starts without it: it is late");
                 }
+                self.going = true;
+                Ok(true)
+            }
+            Start::Begin => {
                 let attempt = self.attempt;
                 let seed = sealing(&self.cabinet, move |cabinet| cabinet.begin(attempt)).await?;
                 self.shared.at(Moment::Seeded).await;
@@ -394,7 +404,8 @@ impl Task {
             }
             Some(Body::Want(want)) => self.give(peer, notice.attempt, &want.digest),
             Some(Body::Keys(keys)) => {
-                let Some(adoption) = &mut self.adoption else { return };
+                // A late answer to what was asked in an earlier attempt is no lie.
+                let Some(adoption) = self.adoption.as_mut().filter(|_| notice.attempt == self.attempt) else { return };
                 if let Err(wrong) = adoption.take(keys) {
                     tracing::warn!(peer, %wrong, "keys of a set-up were refused");
                     self.shared.metrics.peer_wrong(peer);
@@ -452,11 +463,11 @@ impl Task {
         let attempt = self.attempt;
         let (waits, parties) = match self.board.view(self.cabinet.party.index)?.stage {
             Stage::Done => return None,
-            Stage::Ready => {
+            Stage::Ready | Stage::Going => {
                 let joinable = self.shared.options.bound / 4;
                 let missing = match self.board.start(attempt, &self.shared.connected(), true, joinable) {
-                    Start::Wait(missing) => missing,
-                    Start::Begin(_) | Start::SitOut => Vec::new(),
+                    Start::Wait(missing) | Start::Go(missing) => missing,
+                    Start::Begin | Start::SitOut => Vec::new(),
                 };
                 ("", missing)
             }

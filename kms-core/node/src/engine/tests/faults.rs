@@ -38,7 +38,7 @@ async fn a_job_that_panics_ends_and_can_be_joined_again() {
         let _ = dies.await;
         panic!("as the test wants it");
     });
-    let mut asked = inner.start(cluster.call(1, cluster.v1()), None).unwrap();
+    let mut asked = inner.start(cluster.call(1, cluster.v1()), None, ()).unwrap();
     let opening = async || inner.parts.store.request(cluster.call(1, cluster.v1()).key()).await.unwrap();
     until(async || opening().await.filter(|row| row.stage == Stage::Opening)).await;
     die.send(()).unwrap();

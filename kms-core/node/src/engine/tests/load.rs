@@ -54,7 +54,7 @@ async fn ciphertexts_wait_for_room_and_are_gone_once_the_share_is_there() {
     fetches.hold();
     let calls = cluster.handles.iter().map(|handle| cluster.call_for(1, &[*handle]));
     for call in calls.clone() {
-        let outcome = one.engine.decrypt(call, Duration::from_millis(1)).await.unwrap();
+        let outcome = one.engine.decrypt(call, Duration::from_millis(1), ()).await.unwrap();
         assert!(matches!(outcome, Outcome::NotYet(_)), "{outcome:?}");
     }
     until(async || (fetches.now.load(SeqCst) == 2).then_some(())).await;
@@ -79,7 +79,7 @@ async fn a_restart_takes_up_a_few_requests_at_a_time() {
     let one = cluster.start(1, None).await;
     for handle in &cluster.handles {
         let call = cluster.call_for(1, &[*handle]);
-        one.engine.decrypt(call.clone(), Duration::from_millis(1)).await.unwrap();
+        one.engine.decrypt(call.clone(), Duration::from_millis(1), ()).await.unwrap();
         let opening = async || one.engine.status(call.id()).await.unwrap().stage() == node::Stage::Opening;
         until(async || opening().await.then_some(())).await;
     }

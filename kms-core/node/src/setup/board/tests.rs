@@ -36,6 +36,7 @@ fn board(views: [Option<View>; 4]) -> Board {
 fn reports_say_what_was_meant_and_nonsense_is_refused() {
     let all = [
         view(1, Stage::Ready),
+        view(1, Stage::Going),
         View { running: Duration::from_millis(1500), ..view(2, Stage::Running) },
         made(3, 2, false),
         view(4, Stage::Claimed),
@@ -86,28 +87,72 @@ fn a_party_goes_forward_only_and_its_first_word_stands() {
 #[test]
 fn all_start_together_or_enough_of_them_when_patience_ends() {
     let ready = || Some(view(1, Stage::Ready));
+    let going = || Some(view(1, Stage::Going));
     let start = |views, connected: &[u16], patient| board(views).start(1, connected, patient, JOINABLE);
-    assert_eq!(start([ready(), ready(), ready(), ready()], &[2, 3, 4], true), Start::Begin(vec![]));
+    assert_eq!(start([ready(), ready(), ready(), ready()], &[2, 3, 4], true), Start::Go(vec![]));
     assert_eq!(start([ready(), ready(), ready(), None], &[2, 3], true), Start::Wait(vec![4]));
-    assert_eq!(start([ready(), ready(), ready(), None], &[2, 3], false), Start::Begin(vec![4]));
+    assert_eq!(start([ready(), ready(), ready(), None], &[2, 3], false), Start::Go(vec![4]));
     assert_eq!(start([ready(), ready(), None, None], &[2], false), Start::Wait(vec![3, 4]));
     // It has said so, but it is not there any more.
     assert_eq!(start([ready(), ready(), ready(), ready()], &[2, 4], true), Start::Wait(vec![3]));
+    // Enough others want to start; one alone may be lying.
+    assert_eq!(start([ready(), going(), going(), None], &[2, 3], true), Start::Go(vec![4]));
+    assert_eq!(start([ready(), going(), ready(), None], &[2, 3], true), Start::Wait(vec![4]));
+    assert_eq!(start([going(), going(), going(), None], &[2, 3], true), Start::Begin);
+    assert_eq!(start([going(), going(), ready(), None], &[2, 3], true), Start::Wait(vec![4]));
     // A party that was there, and has failed before the others could start, is not waited for.
-    let failed = Some(view(1, Stage::Claimed));
-    assert_eq!(start([ready(), ready(), ready(), failed.clone()], &[2, 3, 4], true), Start::Begin(vec![]));
-    assert_eq!(start([ready(), ready(), failed.clone(), failed], &[2, 3, 4], true), Start::SitOut);
+    let failed = || Some(view(1, Stage::Claimed));
+    assert_eq!(start([ready(), ready(), ready(), failed()], &[2, 3, 4], true), Start::Go(vec![]));
+    assert_eq!(start([ready(), ready(), failed(), failed()], &[2, 3, 4], true), Start::SitOut);
 }
 
 #[test]
 fn a_run_that_has_just_begun_is_joined_and_an_older_one_is_not() {
     let running = |seconds| Some(View { running: Duration::from_secs(seconds), ..view(1, Stage::Running) });
-    let ready = || Some(view(1, Stage::Ready));
+    let (ready, going) = (|| Some(view(1, Stage::Ready)), || Some(view(1, Stage::Going)));
     let start = |views| board(views).start(1, &[2, 3], true, JOINABLE);
-    assert_eq!(start([ready(), running(1), running(2), None]), Start::Begin(vec![4]));
-    assert_eq!(start([ready(), running(1), running(20), None]), Start::SitOut);
-    // One alone may be lying.
+    assert_eq!(start([going(), running(1), running(2), None]), Start::Begin);
+    assert_eq!(start([ready(), running(1), running(2), None]), Start::Go(vec![4]));
+    assert_eq!(start([going(), running(30), running(20), None]), Start::SitOut);
+    // One alone may be lying, about being late as well.
+    assert_eq!(start([going(), running(1), running(20), None]), Start::Begin);
     assert_eq!(start([ready(), running(1), ready(), None]), Start::Wait(vec![4]));
+}
+
+/// Four parties that are all there, one of which tells each of the others something else: the honest ones all begin, and
+/// none of them alone.
+#[test]
+fn a_party_with_two_faces_neither_starts_one_alone_nor_keeps_all_from_starting() {
+    let told = [None, Some(Stage::Ready), Some(Stage::Going), Some(Stage::Running), Some(Stage::Claimed)];
+    for faces in 0..told.len().pow(3) {
+        let face = |party: usize| told[faces / told.len().pow(party as u32) % told.len()];
+        let mut stages = [Stage::Ready; 3];
+        let mut began = Vec::new();
+        for step in 0..8 {
+            let patient = step < 4;
+            let next: Vec<Stage> = (0..3)
+                .map(|own| {
+                    let mut board = Board::new(4, 1, own as u16 + 1, view(1, stages[own]));
+                    (0..3).filter(|p| *p != own).for_each(|p| drop(board.take(p as u16 + 1, view(1, stages[p]))));
+                    let connected: Vec<u16> = (1..=3u16).chain(face(own).map(|_| 4)).collect();
+                    if let Some(stage) = face(own) {
+                        board.take(4, view(1, stage));
+                    }
+                    match (stages[own], board.start(1, &connected, patient, JOINABLE)) {
+                        (Stage::Running, _) | (_, Start::Begin) => Stage::Running,
+                        (stage, Start::Go(_)) => stage.max(Stage::Going),
+                        (stage, Start::Wait(_)) => stage,
+                        (_, Start::SitOut) => panic!("{faces}: sits out"),
+                    }
+                })
+                .collect();
+            stages.copy_from_slice(&next);
+            began.push(next.iter().filter(|stage| **stage == Stage::Running).count());
+        }
+        assert_eq!(began.last(), Some(&3), "{faces}: {began:?}");
+        let first = began.iter().position(|count| *count > 0).unwrap();
+        assert!(began[first + 1..].iter().skip(1).all(|count| *count == 3), "{faces}: {began:?}");
+    }
 }
 
 #[test]
