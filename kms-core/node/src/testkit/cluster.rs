@@ -305,7 +305,7 @@ impl Cluster {
     /// Asks the nodes with these indices at once and checks every answer.
     pub(crate) async fn ask(&self, nodes: &[(u16, &Node)], extra_data: &[u8]) -> B256 {
         let asking = nodes.iter().map(|(index, node)| async move {
-            let outcome = node.engine.decrypt(self.call(*index, extra_data.to_vec()), WAIT).await.unwrap();
+            let outcome = node.engine.decrypt(self.call(*index, extra_data.to_vec()), WAIT, ()).await.unwrap();
             self.check(*index, extra_data, &outcome);
         });
         futures::future::join_all(asking).await;
