@@ -149,7 +149,7 @@ impl<const D: usize> Prss<D> {
     /// One tile with portable code, a set after the other.
     fn add_mask_tile(&self, session: &SessionId, first: u64, out: &mut [Gr<u128, D>]) {
         let len = out.len();
-        let mut keystream = Buffer::new();
+        let mut keystream = Buffer::<{ 2 * TILE }>::new();
         let mut phi = Zeroizing::new([0u128; TILE]);
         let mut sums = Zeroizing::new([[0u128; TILE]; D]);
         for set in &self.sets {

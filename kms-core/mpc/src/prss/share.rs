@@ -14,6 +14,8 @@ use crate::{SessionId, tiles};
 
 /// Words that are summed over the sets at a time.
 const TILE_WORDS: usize = 256;
+/// Blocks that are encrypted at a time with portable code.
+const BLOCKS: usize = 16;
 
 /// The streams of all sets of a party for one purpose in one session. Erased on drop.
 enum Streams {
@@ -135,17 +137,21 @@ impl<const D: usize> Prss<D> {
     /// One set after the other.
     fn portable_sums<W: Word>(&self, ciphers: &[Aes128Enc], first: u64, out: &mut [Gr<W, D>]) {
         let per_block = 16 / W::BYTES;
-        let (block, skip) = (first / per_block as u64, (first % per_block as u64) as usize);
-        let blocks = (skip + out.len()).div_ceil(per_block);
-        let mut keystream = Buffer::new();
-        let mut words = Zeroizing::new([W::ZERO; TILE_WORDS]);
+        let (first, behind) = (first / per_block as u64, (first % per_block as u64) as usize);
+        let mut keystream = Buffer::<BLOCKS>::new();
         out.fill(Gr::ZERO);
         for (set, cipher) in self.sets.iter().zip(ciphers) {
-            let stream = keystream.blocks(cipher, block, blocks).iter().flat_map(|block| block.chunks_exact(W::BYTES));
-            words.iter_mut().zip(stream.skip(skip)).for_each(|(word, bytes)| *word = W::read_le(bytes));
             let weight = set.weight.cast::<W>();
-            for (sum, word) in out.iter_mut().zip(&*words) {
-                *sum += weight.scale(*word);
+            // Words of the first block that are not wanted.
+            let (mut block, mut skip, mut left) = (first, behind, &mut *out);
+            while !left.is_empty() {
+                let (now, rest) = left.split_at_mut(left.len().min(BLOCKS * per_block - skip));
+                let blocks = keystream.blocks(cipher, block, (skip + now.len()).div_ceil(per_block));
+                let words = blocks.iter().flat_map(|block| block.chunks_exact(W::BYTES)).skip(skip);
+                for (sum, word) in now.iter_mut().zip(words) {
+                    *sum += weight.scale(W::read_le(word));
+                }
+                (block, skip, left) = (block + BLOCKS as u64, 0, rest);
             }
         }
     }
