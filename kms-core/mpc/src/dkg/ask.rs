@@ -110,7 +110,9 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                     _ => attempt.c.clone(),
                 });
                 let gone = answer.is_none() && state.done.get(&asked.chunk).is_some_and(|d| d.attempt == asked.attempt);
-                if gone && state.wanted.insert(asked.chunk) {
+                // Once: what can't be made again then is taken over as a result.
+                if gone && state.served.insert(asked.chunk) {
+                    state.wanted.insert(asked.chunk);
                     drop(state);
                     self.touch();
                 }

@@ -17,10 +17,10 @@ use super::message::{Ask, SignedFrame};
 use super::plan::{self, Chunk};
 use super::record::Record;
 use super::run::{Inner, MAX_ATTEMPTS};
-use kms_encoding::key_spec::Width;
 use super::state::Done;
 use super::statement;
 use super::work::{self, Inputs, KeyWord, Opened, Prepared};
+use kms_encoding::key_spec::Width;
 
 /// Bytes before a frame C in the scratch space of the journal: u32 chunk ‖ u32 attempt.
 const SLOT_HEADER: usize = 8;

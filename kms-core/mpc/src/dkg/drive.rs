@@ -21,9 +21,9 @@ use super::plan::{self, Chunk, Work};
 use super::progress::Phase;
 use super::record::Record;
 use super::run::{Finished, Inner, Seed};
-use kms_encoding::key_spec::{Component, KeySpec};
 use super::state::Done;
 use super::work::{self, Opened, Secrets};
+use kms_encoding::key_spec::{Component, KeySpec};
 
 impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
     pub(super) async fn drive<E: Exchange>(&self, ex: &E) -> Result<Finished<D>, RunError> {
@@ -199,6 +199,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
             }
         }
         let _ = self.secrets.set(Arc::new(Secrets::new(vectors)));
+        self.touch();
         Ok(())
     }
 
@@ -207,16 +208,14 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         let mut changes = self.version.subscribe();
         loop {
             changes.borrow_and_update();
-            let wanted: Option<Chunk> = {
-                let mut state = self.state();
-                state.wanted.pop_first().and_then(|index| self.plan.get(index)).copied()
-            };
-            match wanted {
-                // Frames B and C need the secrets.
-                Some(chunk) if chunk.component().is_none() || self.secrets.get().is_some() => {
-                    self.serve_again(ex, chunk).await?;
-                }
-                Some(_) | None => _ = changes.changed().await,
+            // Frames B and C need the secrets.
+            let able = |chunk: &&Chunk| chunk.component().is_none() || self.secrets.get().is_some();
+            let wanted = self.state().wanted.iter().filter_map(|index| self.plan.get(*index)).find(able).copied();
+            if let Some(chunk) = wanted {
+                self.state().wanted.remove(&chunk.index);
+                self.serve_again(ex, chunk).await?;
+            } else {
+                let _ = changes.changed().await;
             }
         }
     }

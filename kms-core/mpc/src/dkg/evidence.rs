@@ -22,11 +22,11 @@ use super::plan::{self, Chunk};
 use super::reader::Reader;
 use super::reveal::{self, KeyClaim};
 use super::run::Public;
-use kms_encoding::key_spec::Width;
 use super::statement::{self, Certificate, SIGNATURE_BYTES, Signature, Vote};
 use super::work::{self, KeyWord};
 use crate::SessionId;
 use crate::prss::Prss;
+use kms_encoding::key_spec::Width;
 
 const MAGIC: [u8; 4] = *b"KMSE";
 const VERSION: u8 = 1;

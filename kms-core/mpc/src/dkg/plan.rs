@@ -8,8 +8,8 @@ use kms_algebra::packing;
 use super::bits;
 use super::error::RunError;
 use super::noise::bits_of_sample;
-use kms_encoding::key_spec::{KeySpec, Shape, Width};
 use crate::{KeygenRun, SessionId};
+use kms_encoding::key_spec::{KeySpec, Shape, Width};
 
 /// Phase of the coin in session ids.
 const PHASE_COIN: u32 = 0;

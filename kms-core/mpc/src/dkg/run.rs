@@ -15,11 +15,11 @@ use super::journal::Journal;
 use super::meter::Meter;
 use super::plan::Plan;
 use super::progress::Progress;
-use kms_encoding::key_spec::{KeySpec, Masks};
 use super::state::State;
 use super::work::{Decoders, Secrets};
 use crate::prss::Prss;
 use crate::{Committee, KeygenRun, SetupError};
+use kms_encoding::key_spec::{KeySpec, Masks};
 
 /// Seed of the public masks of a key.
 pub type Seed = [u8; 32];

@@ -77,6 +77,8 @@ pub(super) struct State {
     pub(super) culprits_written: usize,
     /// Chunks that are done here, but whose frames peers ask for.
     pub(super) wanted: BTreeSet<u32>,
+    /// Those that were wanted in this life.
+    pub(super) served: BTreeSet<u32>,
     /// Parties whose frame came from another one the last time, because they did not give it.
     pub(super) evasive: PartySet,
     /// Whether peers were ahead the last time.

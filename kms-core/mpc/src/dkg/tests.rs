@@ -5,10 +5,10 @@ use core::time::Duration;
 use kms_algebra::{PartyId, PartySet};
 
 use super::simulated::{Keygen, bits_spec, check_key, small_spec};
-use kms_encoding::key_spec::KeySpec;
 use super::{Finished, RunError};
 use crate::Committee;
 use crate::sim::{End, Profile, Report, Sim};
+use kms_encoding::key_spec::KeySpec;
 
 mod crashes;
 mod honest;

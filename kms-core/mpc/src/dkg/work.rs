@@ -21,10 +21,10 @@ use super::bits::{self, OddValue};
 use super::double::{self, Double};
 use super::noise;
 use super::plan::{Chunk, Work};
-use kms_encoding::key_spec::{KeySpec, Masks, Shape};
 use super::statement;
 use crate::SessionId;
 use crate::prss::Prss;
+use kms_encoding::key_spec::{KeySpec, Masks, Shape};
 
 /// Shares of the secrets in words of one width.
 pub(super) struct Shares<W: Word, const D: usize> {

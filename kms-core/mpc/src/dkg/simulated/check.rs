@@ -5,8 +5,8 @@ use kms_algebra::{Codec, GrVec, PartyId, Word};
 use super::journal::MemoryJournal;
 use super::world::masks_of;
 use crate::Committee;
-use kms_encoding::key_spec::{KeySpec, Shape, Width};
 use crate::dkg::{Finished, Seed};
+use kms_encoding::key_spec::{KeySpec, Shape, Width};
 
 /// Checks that all these parties have one key and that it is right; the secrets.
 ///

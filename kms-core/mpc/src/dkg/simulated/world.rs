@@ -18,12 +18,12 @@ use super::lies::Lie;
 use super::{InsecureSigner, MemoryJournal};
 use crate::dkg::exchange::{AskError, Exchange};
 use crate::dkg::message::{Ask, Question, VoteAnswer};
-use kms_encoding::key_spec::{Component, KeySpec, Masks, Secret, Shape, Width};
 use crate::dkg::statement::Vote;
 use crate::dkg::{Finished, Public, Run, RunConfig, RunError, Seed};
 use crate::prss::Prss;
 use crate::sim::{BOUND, Sim, SimNet};
 use crate::{Committee, KeygenRun, Network, insecure_dealt};
+use kms_encoding::key_spec::{Component, KeySpec, Masks, Secret, Shape, Width};
 
 /// Degree of the ring: committees of up to 15 parties.
 const D: usize = 4;
@@ -141,7 +141,6 @@ impl Keygen {
     pub(crate) fn committee(&self) -> Committee {
         self.0.committee
     }
-
 
     pub(crate) fn journal(&self, party: PartyId) -> &Arc<MemoryJournal> {
         &self.0.journals[party.slot()]
