@@ -40,11 +40,11 @@ async fn run(home: &Path, name: &str, params: &str) -> Result<Vec<Figure>> {
     let cluster = Cluster::start(options, &|line| eprintln!("  {line}")).await?;
     let mut tool = Keygen::start(&cluster.options, &new_run(), &[])?;
     // The reference string is there now; the first line says that the parties are asked.
-    let first = tool.event()?.context("kms keygen says nothing")?;
+    let first = tool.event().await?.context("kms keygen says nothing")?;
     ensure!(first["event"] == "run", "{first}");
     let clock = Instant::now();
     let mut phase = String::new();
-    while let Some(event) = tool.event()? {
+    while let Some(event) = tool.event().await? {
         let now = event["phase"].as_str().unwrap_or_default();
         if phase != now {
             now.clone_into(&mut phase);
@@ -52,7 +52,7 @@ async fn run(home: &Path, name: &str, params: &str) -> Result<Vec<Figure>> {
         }
     }
     let seconds = clock.elapsed().as_secs_f64();
-    let finished = tool.finished()?;
+    let finished = tool.finished().await?;
     ensure!(finished["signers"].as_array().is_some_and(|signers| signers.len() == 4), "{finished}");
     let peak = all_parties(&cluster, "kms_node_peak_memory_bytes").await?.into_iter().fold(0.0, f64::max);
     let sent = all_parties(&cluster, "kms_node_keygen_sent_bytes").await?.into_iter().fold(0.0, f64::max);

@@ -166,7 +166,7 @@ impl Cluster {
         }
         if options.key == Key::Generated && !generated {
             progress("key: the parties make it together, nobody ever has it");
-            keygen::generate(&options, &setup.rpc, progress)?;
+            keygen::generate(&options, &setup.rpc, progress).await?;
         }
         let coprocessor_port = paths::free_port()?;
         let relayer_port = paths::free_port()?;

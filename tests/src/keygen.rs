@@ -2,20 +2,23 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
+    path::{Path, PathBuf},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use alloy::primitives::B256;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
 
 use crate::{
     anvil::Role,
     cluster::{Cluster, Options, Progress},
-    paths, process,
+    parties, paths, process,
 };
 
 /// A line about what is being made at least so often.
@@ -67,12 +70,12 @@ fn run_id(home: &Path) -> Result<String> {
 ///
 /// # Errors
 /// The tool failed.
-pub(crate) fn generate(options: &Options, rpc: &str, progress: Progress<'_>) -> Result<()> {
+pub(crate) async fn generate(options: &Options, rpc: &str, progress: Progress<'_>) -> Result<()> {
     let out = options.home.join("keygen").display().to_string();
     let id = run_id(&options.home)?;
     let mut run = Keygen::start(options, &id, &["--rpc", rpc, "--out", &out])?;
     let mut last: (String, Option<Instant>) = Default::default();
-    while let Some(event) = run.event()? {
+    while let Some(event) = run.event().await? {
         if event["event"] != "progress" {
             continue;
         }
@@ -82,7 +85,7 @@ pub(crate) fn generate(options: &Options, rpc: &str, progress: Progress<'_>) -> 
             progress(&describe(&event));
         }
     }
-    run.finished().map(drop)
+    run.finished().await.map(drop)
 }
 
 fn describe(event: &Value) -> String {
@@ -105,13 +108,13 @@ fn describe(event: &Value) -> String {
 #[derive(Debug)]
 pub struct Keygen {
     child: Child,
-    out: BufReader<std::process::ChildStdout>,
-    errors: std::path::PathBuf,
+    lines: Lines<BufReader<ChildStdout>>,
+    errors: PathBuf,
     last: Value,
 }
 
 impl Keygen {
-    /// Asks all parties of a deployment for a key.
+    /// Asks all parties of a deployment for a key. Killed when dropped.
     ///
     /// # Errors
     /// The reference string can't be made, or the tool can't be started.
@@ -129,57 +132,52 @@ impl Keygen {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(fs::File::create(&errors)?)
+            .kill_on_drop(true)
             .spawn()
             .context("start kms keygen")?;
-        let out = BufReader::new(child.stdout.take().context("its output")?);
-        Ok(Self { child, out, errors, last: Value::Null })
+        let lines = BufReader::new(child.stdout.take().context("its output")?).lines();
+        Ok(Self { child, lines, errors, last: Value::Null })
     }
 
     /// The next line that it prints; none at its end.
     ///
     /// # Errors
     /// It prints something else.
-    pub fn event(&mut self) -> Result<Option<Value>> {
-        let mut line = String::new();
-        if self.out.read_line(&mut line)? == 0 {
-            return Ok(None);
-        }
+    pub async fn event(&mut self) -> Result<Option<Value>> {
+        let Some(line) = self.lines.next_line().await? else { return Ok(None) };
         self.last = serde_json::from_str(&line).with_context(|| format!("kms keygen printed {line:?}"))?;
         Ok(Some(self.last.clone()))
-    }
-
-    /// Waits until so much of the work is done, at a quorum of parties.
-    ///
-    /// # Errors
-    /// It ends before.
-    pub fn until(&mut self, percent: u64) -> Result<()> {
-        while let Some(event) = self.event()? {
-            let number = |name: &str| event[name].as_u64().unwrap_or_default();
-            let (done, total) = (number("chunksDone"), number("chunksTotal"));
-            if total > 0 && 100 * done >= percent * total {
-                return Ok(());
-            }
-        }
-        bail!("kms keygen ended early: {}", fs::read_to_string(&self.errors).unwrap_or_default())
     }
 
     /// Waits for its end and returns what it printed last.
     ///
     /// # Errors
     /// It failed.
-    pub fn finished(mut self) -> Result<Value> {
-        while self.event()?.is_some() {}
-        if !self.child.wait()?.success() {
+    pub async fn finished(mut self) -> Result<Value> {
+        while self.event().await?.is_some() {}
+        if !self.child.wait().await?.success() {
             bail!("kms keygen failed: {}", fs::read_to_string(&self.errors).unwrap_or_default());
         }
         Ok(std::mem::take(&mut self.last))
     }
 }
 
-impl Drop for Keygen {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// Waits until so much of a run is done at a party.
+///
+/// # Errors
+/// It does not come to that within `patience`.
+pub async fn reached(cluster: &Cluster, party: u32, run_id: &str, percent: u64, patience: Duration) -> Result<()> {
+    let (clients, run) = (parties::operator(cluster)?, run_id.parse::<B256>()?);
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Ok(view) = clients.key_gen_status(party, Some(run)).await
+            && view.chunks_total > 0
+            && 100 * view.chunks_done >= percent * view.chunks_total
+        {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "party {party} does not come to {percent} %\n{}", cluster.log_tails(20));
+        tokio::time::sleep(Duration::from_millis(15)).await;
     }
 }
 

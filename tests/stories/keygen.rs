@@ -94,10 +94,10 @@ pub(crate) async fn the_parties_made_the_key_and_it_decrypts(cluster: &mut Clust
 pub(crate) async fn killed_parties_go_on_and_all_come_to_the_same_key(_: &mut Cluster) -> Result<()> {
     let (_home, mut cluster) = deployment(RESTARTS, Vec::new()).await?;
     let run = new_run();
-    let mut tool = Keygen::start(&cluster.options, &run, &[])?;
+    let tool = Keygen::start(&cluster.options, &run, &[])?;
     // One, two at once, all: each time somewhere in the middle.
-    for (percent, victims) in [(10, vec![2]), (30, vec![0, 3]), (55, vec![0, 1, 2, 3]), (80, vec![1])] {
-        tool.until(percent)?;
+    for (percent, victims) in [(5, vec![2]), (30, vec![0, 3]), (55, vec![0, 1, 2, 3]), (80, vec![1])] {
+        keygen::reached(&cluster, 1, &run, percent, PATIENCE).await?;
         for victim in &victims {
             cluster.parties[*victim].kill();
         }
@@ -105,7 +105,7 @@ pub(crate) async fn killed_parties_go_on_and_all_come_to_the_same_key(_: &mut Cl
             cluster.parties[*victim].restart()?;
         }
     }
-    let finished = tool.finished()?;
+    let finished = tool.finished().await?;
     let key = all_have_one_key(&cluster, &run, &[1, 2, 3, 4]).await?;
     ensure!(finished["keyId"] == key, "{finished}");
     ensure!(finished["wrong"] == json!([]), "an honest party was named: {finished}");
@@ -118,14 +118,28 @@ pub(crate) async fn killed_parties_go_on_and_all_come_to_the_same_key(_: &mut Cl
 pub(crate) async fn an_aborted_run_never_starts_again_and_a_new_one_does(_: &mut Cluster) -> Result<()> {
     let (_home, mut cluster) = deployment(RESTARTS, Vec::new()).await?;
     let (first, second) = (new_run(), new_run());
-    let mut tool = Keygen::start(&cluster.options, &first, &[])?;
-    tool.until(20)?;
-    let other = Keygen::start(&cluster.options, &second, &[])?.finished();
+    let tool = Keygen::start(&cluster.options, &first, &[])?;
+    keygen::reached(&cluster, 1, &first, 20, PATIENCE).await?;
+    // Two are left: they can't finish.
+    cluster.parties[2].kill();
+    cluster.parties[3].kill();
+    drop(tool);
+    let other = Keygen::start(&cluster.options, &second, &[])?.finished().await;
     let refusal = other.err().context("two runs were open at once")?.to_string();
     ensure!(refusal.contains("one at a time"), "{refusal}");
-    drop(tool);
-    for view in keygen::ask(&cluster, "abort", &first)? {
-        ensure!(view["state"] == "KEY_GEN_STATE_ABORTED", "{view}");
+    let partly = keygen::ask(&cluster, "abort", &first).err().context("parties that are down were aborted")?;
+    ensure!(partly.to_string().contains("not ended at parties 3, 4"), "{partly}");
+    // They are back, and on their own; the operator repeats the call.
+    cluster.parties[2].restart()?;
+    cluster.parties[3].restart()?;
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = keygen::ask(&cluster, "abort", &first) {
+        ensure!(Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    for view in keygen::ask(&cluster, "status", &first)? {
+        let ended = view["state"] == "KEY_GEN_STATE_ABORTED" || view["state"] == "KEY_GEN_STATE_FAILED";
+        ensure!(ended, "{view}");
     }
     for party in 1..=4 {
         all_else_is_erased(&cluster, party, 0).await?;
@@ -133,10 +147,10 @@ pub(crate) async fn an_aborted_run_never_starts_again_and_a_new_one_does(_: &mut
     // Also not after a restart.
     cluster.parties[0].kill();
     cluster.parties[0].restart()?;
-    let again = Keygen::start(&cluster.options, &first, &[])?.finished();
+    let again = Keygen::start(&cluster.options, &first, &[])?.finished().await;
     let refusal = again.err().context("an aborted run was started again")?.to_string();
     ensure!(refusal.contains("ended without a key"), "{refusal}");
-    Keygen::start(&cluster.options, &second, &[])?.finished()?;
+    Keygen::start(&cluster.options, &second, &[])?.finished().await?;
     all_have_one_key(&cluster, &second, &[1, 2, 3, 4]).await?;
     let aborted = keygen::ask(&cluster, "abort", &second);
     ensure!(aborted.is_err(), "a key was aborted: {aborted:?}");
@@ -146,17 +160,17 @@ pub(crate) async fn an_aborted_run_never_starts_again_and_a_new_one_does(_: &mut
 pub(crate) async fn a_party_that_is_gone_for_good_is_not_missed(_: &mut Cluster) -> Result<()> {
     let (_home, mut cluster) = deployment(ABSENT, Vec::new()).await?;
     let run = new_run();
-    let mut tool = Keygen::start(&cluster.options, &run, &[])?;
-    tool.until(20)?;
+    let tool = Keygen::start(&cluster.options, &run, &[])?;
+    keygen::reached(&cluster, 1, &run, 20, PATIENCE).await?;
     cluster.parties[3].kill();
-    let finished = tool.finished()?;
+    let finished = tool.finished().await?;
     ensure!(finished["late"] == json!([4]) && finished["wrong"] == json!([]), "{finished}");
     all_have_one_key(&cluster, &run, &[1, 2, 3]).await.map(drop)
 }
 
 pub(crate) async fn a_liar_is_named_and_the_key_is_right(_: &mut Cluster) -> Result<()> {
     let home = tempfile::Builder::new().prefix("kms-keygen-").tempdir()?;
-    let lie = ["--insecure-misbehave", "wrong-share"].map(str::to_owned).to_vec();
+    let lie = ["--insecure-misbehave", "wrong-in-keygen"].map(str::to_owned).to_vec();
     let options =
         Options { patience: Some(RESTARTS), party_args: vec![(2, lie)], ..Options::insecure_test(home.path()) };
     let cluster = Cluster::start(options, &|_| {}).await?;

@@ -325,17 +325,17 @@ impl KeygenAnswers for Shared {
             return Err(if over { KeygenAbsence::Over } else { KeygenAbsence::NotYet });
         };
         let from = u8::try_from(peer).ok().and_then(PartyId::new).ok_or(KeygenAbsence::Refused)?;
-        let lie = self.options.misbehave.filter(|lie| lie.is_about(&question));
+        let asked = question.clone();
         let answer = answers.answer(from, question).await.map_err(|why| match why {
             Answerless::Malformed | Answerless::NotForYou => KeygenAbsence::Refused,
             // Not now: the disk of this party is in trouble, or it has not come that far.
             _ => KeygenAbsence::NotYet,
         })?;
-        match lie {
+        match self.options.misbehave {
             None => Ok(answer),
             Some(lie) => {
                 tokio::time::sleep(lie.delay()).await;
-                lie.apply(peer, &answer).ok_or(KeygenAbsence::NotYet)
+                lie.apply_in_keygen(peer, &asked, &answer).ok_or(KeygenAbsence::NotYet)
             }
         }
     }

@@ -21,6 +21,8 @@ pub enum Misbehave {
     Garbage,
     /// Sends no shares at all, and nothing again on request.
     Silent,
+    /// Tells the truth, but for wrong shares in generations of keys.
+    WrongInKeygen,
 }
 
 impl Misbehave {
@@ -28,7 +30,7 @@ impl Misbehave {
     pub fn apply(self, peer: u16, payload: &Bytes) -> Option<Bytes> {
         match self {
             Self::Silent => None,
-            Self::Stall => Some(payload.clone()),
+            Self::Stall | Self::WrongInKeygen => Some(payload.clone()),
             Self::Garbage => {
                 let mut rng = rand::rng();
                 let mut garbage = vec![0; rng.random_range(1..512)];
@@ -40,11 +42,15 @@ impl Misbehave {
         }
     }
 
-    /// Whether it lies in answers to a question of a key generation: wrong shares have their place where nothing is signed,
-    /// in the share of the coin and in the frames of degree t.
-    pub fn is_about(self, question: &[u8]) -> bool {
+    /// What the party answers to a question of a key generation instead of `answer`; `None` is nothing. Wrong shares have
+    /// their place where nothing is signed: in the share of the coin and in the frames of degree t.
+    pub fn apply_in_keygen(self, peer: u16, question: &[u8], answer: &Bytes) -> Option<Bytes> {
         let unsigned = question.get(5).is_some_and(|kind| matches!(kind, 1 | 3 | 4));
-        unsigned || !matches!(self, Self::WrongShare | Self::Equivocate)
+        match self {
+            Self::WrongShare | Self::WrongInKeygen | Self::Equivocate if !unsigned => Some(answer.clone()),
+            Self::WrongInKeygen => Some(wrong(answer)),
+            lie => lie.apply(peer, answer),
+        }
     }
 
     /// How long it waits before it sends anything.
@@ -85,10 +91,17 @@ mod tests {
         assert_ne!(Misbehave::Garbage.apply(2, &truth), Some(truth.clone()));
         assert_eq!(Misbehave::Equivocate.apply(2, &truth), lie);
         assert_eq!(Misbehave::Equivocate.apply(3, &truth), Some(truth.clone()));
-        assert_eq!(Misbehave::Stall.apply(2, &truth), Some(truth));
-        let (frame_a, frame_c) = (*b"KMSQ\x01\x02", *b"KMSQ\x01\x04");
-        assert!(Misbehave::WrongShare.is_about(&frame_c) && !Misbehave::WrongShare.is_about(&frame_a));
-        assert!(Misbehave::Silent.is_about(&frame_a) && !Misbehave::Equivocate.is_about(b""));
+        assert_eq!(Misbehave::Stall.apply(2, &truth), Some(truth.clone()));
+        let (frame_a, frame_c) = (b"KMSQ\x01\x02", b"KMSQ\x01\x04");
+        for (liar, about_a, about_c) in [
+            (Misbehave::WrongShare, Some(&truth), lie.as_ref()),
+            (Misbehave::WrongInKeygen, Some(&truth), lie.as_ref()),
+            (Misbehave::Silent, None, None),
+        ] {
+            assert_eq!(liar.apply_in_keygen(2, frame_a, &truth).as_ref(), about_a);
+            assert_eq!(liar.apply_in_keygen(2, frame_c, &truth).as_ref(), about_c);
+        }
+        assert_eq!(Misbehave::WrongInKeygen.apply(2, &truth), Some(truth));
         assert!(Misbehave::Stall.delay() > Misbehave::WrongShare.delay());
     }
 }

@@ -66,10 +66,7 @@ impl Parties {
     }
 
     /// The same of all parties, asked at once, in order of index.
-    pub async fn key_gen_status_all(
-        &self,
-        run_id: Option<B256>,
-    ) -> Vec<(u32, Result<KeyGenResponse, PartyError>)> {
+    pub async fn key_gen_status_all(&self, run_id: Option<B256>) -> Vec<(u32, Result<KeyGenResponse, PartyError>)> {
         join_all(self.indices().map(|index| async move { (index, self.key_gen_status(index, run_id).await) })).await
     }
 

@@ -166,7 +166,7 @@ impl Files {
         if !waiting.is_empty() {
             let outcome = self.sync();
             for reply in waiting {
-                let _ = reply.send(outcome.as_ref().map(|()| ()).map_err(again));
+                let _ = reply.send(outcome.as_ref().copied().map_err(again));
             }
         }
     }
@@ -179,8 +179,8 @@ impl Files {
 
     fn sync(&mut self) -> io::Result<()> {
         self.usable()?;
-        let bodies = self.dirty.iter().filter_map(|component| self.bodies.get(component));
-        let outcome = bodies.map(File::sync_data).collect::<io::Result<()>>().and_then(|()| self.journal.sync_data());
+        let mut bodies = self.dirty.iter().filter_map(|component| self.bodies.get(component));
+        let outcome = bodies.try_for_each(File::sync_data).and_then(|()| self.journal.sync_data());
         match outcome {
             Ok(()) => {
                 (self.unsynced, self.dirty) = (false, BTreeSet::new());

@@ -6,11 +6,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_encoding::key_spec::Masks;
 use kms_encoding::{ParamsId, PrssKeys};
 use kms_fhe::crs::Crs;
 use kms_fhe::dkg::XofMasks;
 use kms_mpc::KeygenRun;
-use kms_encoding::key_spec::Masks;
 use kms_mpc::dkg::{Run, RunConfig, RunError};
 use kms_mpc::prss::Prss;
 use kms_proto::peer::KeygenStage;

@@ -22,9 +22,9 @@ use crate::guard::ActiveKey;
 use crate::identity::{issue, new_root};
 use crate::lifecycle::Phase;
 use crate::party::TlsRoot;
-use crate::testkit::cluster::{Cluster, EPOCH, Node};
 use crate::sealed::{Cost, Vault};
 use crate::setup::{Setup, SetupOptions, SetupParts};
+use crate::testkit::cluster::{Cluster, EPOCH, Node};
 use crate::testkit::{CHAIN, until};
 use crate::tls::{ClientRules, Limit};
 
@@ -243,9 +243,8 @@ async fn a_run_is_opened_once_watched_and_ended_for_good() {
     bounds::check_key_gen_response(&opened).unwrap();
     assert_eq!((opened.run_id, opened.state), (vec![1; 32], KeyGenState::Preparing.into()));
     assert!(operator.key_gen(call(1)).await.is_ok(), "the same call again is the same run");
-    let mut watch = async |run_id: Vec<u8>| {
-        monitor.key_gen_status(KeyGenStatusRequest { run_id }).await.unwrap().into_inner()
-    };
+    let mut watch =
+        async |run_id: Vec<u8>| monitor.key_gen_status(KeyGenStatusRequest { run_id }).await.unwrap().into_inner();
     // Without its reference string it waits, and says for what.
     until(async || watch(vec![]).await.problem.contains("no object store has crs/0909").then_some(())).await;
     for refused in [KeyGenRequest { with_compression: true, ..call(1) }, call(2)] {
