@@ -214,7 +214,14 @@ fn node_api() {
     ] {
         message(1, name, &node::DecryptResponse { outcome: Some(outcome) });
     }
-    let frame = node::SignedFrame { session: id.clone(), round: 1, payload_hash: id.clone(), signature: vec![28; 65] };
+    let step = [&[1][..], &id].concat();
+    let frame = node::SignedFrame {
+        session: id.clone(),
+        round: 1,
+        payload_hash: id.clone(),
+        signature: vec![28; 65],
+        path: vec![step; 2],
+    };
     let evidence = node::Evidence { party: 2, detail: "wrong".to_owned(), proved: true, frames: vec![frame; 2] };
     let receipt = node::Receipt {
         request_id: id.clone(),
@@ -255,6 +262,7 @@ fn node_api() {
         peers: vec![peer; 3],
         usable_keys: vec![id.clone()],
         waiting_for: "PRSS set-up, attempt 1: waiting for parties 2, 3".to_owned(),
+        chains: vec![node::ChainInfo { chain_id: 31337, ready: false, problem: "no answer".to_owned() }],
     };
     message(4, "health", &health);
     message(5, "receipt", &receipt);

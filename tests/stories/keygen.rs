@@ -168,6 +168,31 @@ pub(crate) async fn a_party_that_is_gone_for_good_is_not_missed(_: &mut Cluster)
     all_have_one_key(&cluster, &run, &[1, 2, 3]).await.map(drop)
 }
 
+pub(crate) async fn a_full_disk_makes_a_party_wait_and_costs_nothing(_: &mut Cluster) -> Result<()> {
+    let (_home, cluster) = deployment(RESTARTS, Vec::new()).await?;
+    let run = new_run();
+    // Where party 2 writes the largest part of the key there is never any room.
+    let folder = cluster.path(&format!("party-2/keygen/{}", run.trim_start_matches("0x")));
+    fs::create_dir_all(&folder)?;
+    let full = folder.join("bodies-3");
+    std::os::unix::fs::symlink("/dev/full", &full)?;
+    let tool = Keygen::start(&cluster.options, &run, &[])?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let views = keygen::ask(&cluster, "status", &run)?;
+        let problem = views.get(1).and_then(|view| view["problem"].as_str()).unwrap_or_default();
+        if problem.contains("No space left on device") {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "party 2 does not say that its disk is full: {views:#?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    fs::remove_file(&full)?;
+    let finished = tool.finished().await?;
+    ensure!(finished["wrong"] == json!([]), "{finished}");
+    all_have_one_key(&cluster, &run, &[1, 2, 3, 4]).await.map(drop)
+}
+
 pub(crate) async fn a_liar_is_named_and_the_key_is_right(_: &mut Cluster) -> Result<()> {
     let home = tempfile::Builder::new().prefix("kms-keygen-").tempdir()?;
     let lie = ["--insecure-misbehave", "wrong-in-keygen"].map(str::to_owned).to_vec();

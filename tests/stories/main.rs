@@ -62,6 +62,7 @@ const STORIES: &[(&str, Story)] = stories![
     keygen::killed_parties_go_on_and_all_come_to_the_same_key,
     keygen::an_aborted_run_never_starts_again_and_a_new_one_does,
     keygen::a_party_that_is_gone_for_good_is_not_missed,
+    keygen::a_full_disk_makes_a_party_wait_and_costs_nothing,
     keygen::a_liar_is_named_and_the_key_is_right,
 ];
 

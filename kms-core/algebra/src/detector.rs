@@ -103,8 +103,10 @@ mod tests {
     ) -> Option<GrVec<W, D>> {
         let opener = detector.of(shares.iter().map(|(p, _)| *p).collect())?;
         let mut values = GrVec::zeros(shares[0].1.len());
-        let right =
-            values.tiles_mut(2).enumerate().fold(true, |right, (tile, mut out)| opener.open(shares, 2 * tile, &mut out) & right);
+        let right = values
+            .tiles_mut(2)
+            .enumerate()
+            .fold(true, |right, (tile, mut out)| opener.open(shares, 2 * tile, &mut out) & right);
         right.then_some(values)
     }
 

@@ -18,8 +18,8 @@
 pub mod blocks;
 pub mod fhe_type;
 pub mod ids;
-pub mod key_spec;
 pub mod input;
+pub mod key_spec;
 pub mod params;
 pub mod plaintext;
 pub mod prss_keys;

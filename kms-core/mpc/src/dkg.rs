@@ -27,8 +27,7 @@ mod record;
 mod relay;
 mod reveal;
 mod run;
-#[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 mod state;
 mod statement;
 #[cfg(test)]

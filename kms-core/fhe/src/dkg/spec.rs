@@ -1,7 +1,7 @@
 //! The numbers of a key.
 
-use kms_encoding::{ParamsId, SecretKeyKind};
 use kms_encoding::key_spec::{Component, KeySpec, Secret, Shape, Width};
+use kms_encoding::{ParamsId, SecretKeyKind};
 use tfhe::core_crypto::prelude::{DecompositionBaseLog, DecompositionLevelCount, DynamicDistribution, UnsignedInteger};
 use tfhe::shortint::EncryptionKeyChoice;
 

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use kms_algebra::{Gr, GrVec, PartyId, Word, shamir};
+use kms_encoding::key_spec::{KeySpec, Masks, Shape, Width};
 use kms_encoding::{FheType, Plaintext};
 use kms_fhe::dkg::{AssemblyError, XofMasks, assemble, key_spec};
 use kms_fhe::{BinaryOp, Ciphertext, EvalKeys, KeyInfo, Object, PublicKeys, inputs, object};
-use kms_encoding::key_spec::{KeySpec, Masks, Shape, Width};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tfhe::prelude::*;

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use kms_algebra::Word;
+use kms_encoding::key_spec::{KeySpec, Masks, Shape, Width};
 use kms_encoding::{FheType, LweBlocks, SecretKeyKind, decode};
 use kms_fhe::crs::{self, Crs};
 use kms_fhe::dkg::{XofMasks, assemble, key_spec, shared_secrets};
 use kms_fhe::{KeyInfo, bundle};
 use kms_mpc::Committee;
-use kms_encoding::key_spec::{KeySpec, Masks, Shape, Width};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;

@@ -1,6 +1,7 @@
 //! Taking over chunks that others have finished.
 //!
-//! t + 1 equal claims about a chunk contain an honest one; what it gave then comes from any peer, checked against the hash.
+//! t + 1 equal claims about a chunk contain an honest one; what it gave then comes from any of them, checked against the
+//! hash.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +45,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                 async move { (peer, ex.ask(peer, question).await) }
             })
             .collect();
-        let mut claims: BTreeMap<Claim, Vec<PartyId>> = BTreeMap::new();
+        let mut claims: BTreeMap<(u32, [u8; 32]), Vec<(PartyId, Claim)>> = BTreeMap::new();
         while let Some((peer, answer)) = answers.next().await {
             let answer = match answer {
                 Ok(answer) => answer,
@@ -56,11 +57,14 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                 self.malformed(peer, chunk.index);
                 continue;
             };
-            let claimants = claims.entry(claim.clone()).or_default();
-            claimants.push(peer);
-            if claimants.len() > self.config.committee.t() {
-                let claimants = claimants.clone();
-                return Ok(Some((claim, claimants)));
+            let equal = claims.entry((claim.attempt, claim.hash)).or_default();
+            equal.push((peer, claim));
+            if equal.len() > self.config.committee.t()
+                && let Some((_, mut claim)) = equal.first().cloned()
+            {
+                // What all of them say an honest one says.
+                claim.exclusions.retain(|e| equal.iter().all(|(_, claim)| claim.exclusions.contains(e)));
+                return Ok(Some((claim, equal.iter().map(|(peer, _)| *peer).collect())));
             }
         }
         Ok(None)

@@ -11,4 +11,4 @@ pub(crate) use check::check_key;
 pub(crate) use insecure_signer::InsecureSigner;
 pub(crate) use journal::MemoryJournal;
 pub(crate) use lies::{LIES, Lie};
-pub(crate) use world::{Keygen, bits_spec, small_spec};
+pub(crate) use world::{Keygen, Links, Outcome, bits_spec, small_spec};

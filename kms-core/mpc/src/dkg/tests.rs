@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use kms_algebra::{PartyId, PartySet};
 
-use super::simulated::{Keygen, bits_spec, check_key, small_spec};
-use super::{Finished, RunError};
+use super::RunError;
+use super::simulated::{self, bits_spec, check_key, small_spec};
 use crate::Committee;
 use crate::sim::{End, Profile, Report, Sim};
 use kms_encoding::key_spec::KeySpec;
@@ -14,7 +14,8 @@ mod crashes;
 mod honest;
 mod liars;
 
-type Out = Result<Finished<4>, RunError>;
+type Keygen = simulated::Keygen<4>;
+type Out = simulated::Outcome<4>;
 
 fn party(index: u8) -> PartyId {
     PartyId::new(index).unwrap()

@@ -2,6 +2,7 @@
 
 mod decryption;
 mod judge;
+mod keygen;
 mod lockstep;
 mod opening;
 
@@ -16,6 +17,7 @@ pub const SCENARIOS: &[&dyn Scenario] = &[
     &LockstepScenario::SHARING,
     &LockstepScenario::COIN,
     &LockstepScenario::SETUP,
+    &keygen::KeygenScenario,
 ];
 
 /// The scenario with this name.

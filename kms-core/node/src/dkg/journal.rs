@@ -226,8 +226,9 @@ impl Files {
 
     fn write(&mut self, component: usize, offset: usize, bytes: &[u8]) -> io::Result<()> {
         self.usable()?;
+        self.component(component)?.write_all_at(bytes, offset as u64)?;
         self.dirty.insert(component);
-        self.component(component)?.write_all_at(bytes, offset as u64)
+        Ok(())
     }
 
     fn read(&mut self, component: usize, offset: usize, len: usize) -> io::Result<Bytes> {

@@ -66,17 +66,20 @@ impl MemoryJournal {
     }
 
     /// The vote after so many more is written, but its writer never hears of it, until it restarts.
+    #[cfg(test)]
     pub(crate) fn hang_after_votes(&self, votes: u32) {
         self.memory().hang = Some(votes);
     }
 
     /// Records and bytes of bodies so far.
+    #[cfg(test)]
     pub(crate) fn size(&self) -> (usize, usize) {
         let memory = self.memory();
         (memory.records.iter().map(Bytes::len).sum(), memory.bodies.values().map(Vec::len).sum())
     }
 
     /// The records.
+    #[cfg(test)]
     pub(crate) fn all_records(&self) -> Vec<Bytes> {
         self.memory().records.clone()
     }

@@ -11,7 +11,6 @@ use crate::dkg::exchange::{AskError, Signer};
 use crate::dkg::message::{Ask, Question, SignedFrame, VoteAnswer};
 use crate::dkg::statement::{self, Vote};
 use crate::dkg::{plan, work};
-use crate::sim::BOUND;
 
 /// One kind of lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +23,8 @@ pub(crate) enum Lie {
     Equivocate,
     /// No frame A for some.
     SilentToSome,
+    /// No frame A for anybody but other liars, which relay it in complaints, with its bytes to some.
+    Hidden,
     /// No answers at all.
     Silent,
     /// No answers for longer than the bound.
@@ -51,11 +52,12 @@ pub(crate) enum Lie {
 }
 
 /// All lies.
-pub(crate) const LIES: [Lie; 16] = [
+pub(crate) const LIES: [Lie; 17] = [
     Lie::WrongFrame,
     Lie::WrongTopBit,
     Lie::Equivocate,
     Lie::SilentToSome,
+    Lie::Hidden,
     Lie::Silent,
     Lie::Stall,
     Lie::FalseComplaint,
@@ -73,6 +75,29 @@ pub(crate) const LIES: [Lie; 16] = [
 type Answer = Result<Bytes, AskError>;
 
 impl Lie {
+    /// The name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::WrongFrame => "wrong-frame",
+            Self::WrongTopBit => "wrong-top-bit",
+            Self::Equivocate => "equivocate",
+            Self::SilentToSome => "silent-to-some",
+            Self::Hidden => "hidden",
+            Self::Silent => "silent",
+            Self::Stall => "stall",
+            Self::FalseComplaint => "false-complaint",
+            Self::BothVotes => "both-votes",
+            Self::FalseReveal => "false-reveal",
+            Self::NoVotes => "no-votes",
+            Self::WrongB => "wrong-b",
+            Self::WrongC => "wrong-c",
+            Self::WrongKeys => "wrong-keys",
+            Self::WrongClaims => "wrong-claims",
+            Self::Garbage => "garbage",
+            Self::Oversized => "oversized",
+        }
+    }
+
     /// What the liar asks instead.
     pub(super) fn ask(self, question: Bytes) -> Bytes {
         match Question::decode(&question) {
@@ -84,9 +109,9 @@ impl Lie {
     }
 
     /// What the liar answers instead, and how much later.
-    pub(super) fn tell(
+    pub(super) fn tell<const D: usize>(
         self,
-        keygen: &Keygen,
+        keygen: &Keygen<D>,
         liar: PartyId,
         to: PartyId,
         asked: Option<Question>,
@@ -99,7 +124,11 @@ impl Lie {
             (Self::Silent, _) | (Self::SilentToSome, Ask::FrameA) if self == Self::Silent || odd => {
                 (Err(AskError::NotYet), Duration::from_secs(10))
             }
-            (Self::Stall, _) => (answer, BOUND * 4),
+            (Self::Hidden, Ask::FrameA) if keygen.lie(to).is_none() => now(Err(AskError::NotYet)),
+            (Self::Hidden, Ask::Held { sender, hash }) if hash.is_none() || (odd && keygen.lie(sender).is_some()) => {
+                now(Err(AskError::NotYet))
+            }
+            (Self::Stall, _) => (answer, keygen.patience() * 4),
             (Self::WrongFrame | Self::WrongTopBit | Self::WrongKeys, Ask::FrameA) => {
                 now(answer.map(|answer| self.wrong_frame(keygen, liar, &asked, &answer)))
             }
@@ -126,19 +155,19 @@ impl Lie {
         }
     }
 
-    fn wrong_frame(self, keygen: &Keygen, liar: PartyId, asked: &Question, answer: &Bytes) -> Bytes {
+    fn wrong_frame<const D: usize>(self, keygen: &Keygen<D>, liar: PartyId, asked: &Question, answer: &Bytes) -> Bytes {
         let Some((chunk, session)) = session_of(keygen, asked) else { return answer.clone() };
-        let Some(right) = SignedFrame::decode(answer, chunk.bytes_a::<4>()) else { return answer.clone() };
+        let Some(right) = SignedFrame::decode(answer, chunk.bytes_a::<D>()) else { return answer.clone() };
         // Little-endian words: the last byte of the first one has its top bits.
         let at = if self == Self::WrongTopBit { chunk.width.bytes() - 1 } else { 0 };
         let frame = if self == Self::WrongTopBit { flip_by(&right.frame, at, 0x80) } else { flip(&right.frame, at) };
-        let hash = statement::hash_of_parts(&work::part_hashes::<4>(&chunk, &frame));
+        let hash = statement::hash_of_parts(&work::part_hashes::<D>(&chunk, &frame));
         let signature = InsecureSigner(liar).sign(&statement::frame(&session, liar, &hash));
         SignedFrame { hash, signature, frame }.encode()
     }
 }
 
-fn session_of(keygen: &Keygen, asked: &Question) -> Option<(plan::Chunk, crate::SessionId)> {
+fn session_of<const D: usize>(keygen: &Keygen<D>, asked: &Question) -> Option<(plan::Chunk, crate::SessionId)> {
     let public = keygen.parties_public()?;
     let chunk = *public.plan.get(asked.chunk)?;
     Some((chunk, plan::session(&public.run, &public.seed, &chunk, asked.attempt)))
@@ -156,13 +185,13 @@ fn flip_by(bytes: &Bytes, at: usize, mask: u8) -> Bytes {
     bytes.into()
 }
 
-fn reveal_vote(keygen: &Keygen, liar: PartyId, asked: &Question, answer: Answer) -> Answer {
+fn reveal_vote<const D: usize>(keygen: &Keygen<D>, liar: PartyId, asked: &Question, answer: Answer) -> Answer {
     let Some((_, session)) = session_of(keygen, asked) else { return answer };
     let signature = InsecureSigner(liar).sign(&Vote::Reveal.digest(&session));
     Ok(VoteAnswer { vote: Some((Vote::Reveal, signature)), certificate: None }.encode())
 }
 
-fn wrong_keys(keygen: &Keygen, liar: PartyId, asked: &Question, answer: &Bytes) -> Bytes {
+fn wrong_keys<const D: usize>(keygen: &Keygen<D>, liar: PartyId, asked: &Question, answer: &Bytes) -> Bytes {
     let Some((_, session)) = session_of(keygen, asked) else { return answer.clone() };
     let claims = flip(&answer.slice(statement::SIGNATURE_BYTES..), 0);
     let signature = InsecureSigner(liar).sign(&statement::claim(&session, liar, &claims));

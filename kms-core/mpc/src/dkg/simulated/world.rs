@@ -25,27 +25,52 @@ use crate::sim::{BOUND, Sim, SimNet};
 use crate::{Committee, KeygenRun, Network, insecure_dealt};
 use kms_encoding::key_spec::{Component, KeySpec, Masks, Secret, Shape, Width};
 
-/// Degree of the ring: committees of up to 15 parties.
-const D: usize = 4;
 /// Longest time that a party holds a question.
 const HOLD: Duration = Duration::from_secs(10);
 
-type Party = Run<D, InsecureSigner, MemoryJournal>;
+type Party<const D: usize> = Run<D, InsecureSigner, MemoryJournal>;
 
 /// A key generation among simulated parties.
-#[derive(Clone)]
-pub(crate) struct Keygen(Arc<Shared>);
+pub(crate) struct Keygen<const D: usize>(Arc<Shared<D>>);
 
-struct Shared {
+impl<const D: usize> Clone for Keygen<D> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// What lies between the parties.
+#[derive(Clone, Debug)]
+pub(crate) struct Links {
+    /// Longest time that a question or an answer takes on an ordinary day.
+    pub(crate) usual: Duration,
+    /// The same on a bad day.
+    pub(crate) longest: Duration,
+    /// How often a day is bad.
+    pub(crate) bad: f64,
+    /// Who can't be reached by the others, from when until when.
+    pub(crate) cuts: Vec<(PartySet, Duration, Duration)>,
+    /// The parties' patience.
+    pub(crate) patience: Duration,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        let [usual, longest] = [50, 2000].map(Duration::from_millis);
+        Self { usual, longest, bad: 0.02, cuts: Vec::new(), patience: BOUND }
+    }
+}
+
+struct Shared<const D: usize> {
     committee: Committee,
     spec: Arc<KeySpec>,
     run: KeygenRun,
     prss: Vec<Vec<PrssKey>>,
     journals: Vec<Arc<MemoryJournal>>,
     /// Who can be asked.
-    parties: Mutex<Vec<Option<Arc<Party>>>>,
-    liars: PartySet,
-    lie: Option<Lie>,
+    parties: Mutex<Vec<Option<Arc<Party<D>>>>>,
+    lies: BTreeMap<PartyId, Lie>,
+    links: Links,
     window: usize,
     seed: u64,
     seen: Mutex<Seen>,
@@ -93,9 +118,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What comes out at a party.
-pub(crate) type Outcome = Result<Finished<D>, RunError>;
+pub(crate) type Outcome<const D: usize> = Result<Finished<D>, RunError>;
 
-impl Keygen {
+impl<const D: usize> Keygen<D> {
     /// A run; everything random comes from the seed.
     pub(crate) fn new(committee: Committee, spec: KeySpec, seed: u64) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed ^ 0x006b_6579_6765_6e00);
@@ -112,8 +137,8 @@ impl Keygen {
             prss: insecure_dealt::prss_keys(&committee, &mut rng),
             journals: (0..committee.n() as u64).map(|slot| Arc::new(MemoryJournal::new(seed ^ slot))).collect(),
             parties: Mutex::new((0..committee.n()).map(|_| None).collect()),
-            liars: PartySet::EMPTY,
-            lie: None,
+            lies: BTreeMap::new(),
+            links: Links::default(),
             window: 3,
             seen: Mutex::default(),
             seed,
@@ -121,12 +146,23 @@ impl Keygen {
         }))
     }
 
-    /// Lets some parties lie.
-    pub(crate) fn with_liars(self, liars: PartySet, lie: Lie) -> Self {
+    /// Lets some parties lie, before anybody starts.
+    pub(crate) fn with_lies(self, lies: BTreeMap<PartyId, Lie>, links: Links) -> Self {
         let Ok(mut shared) = Arc::try_unwrap(self.0) else { unreachable!("nobody has started") };
+        let liars = lies.keys().copied().collect();
         shared.unfinished.send_replace(PartySet::all(shared.committee.n()).without(liars));
-        (shared.liars, shared.lie) = (liars, Some(lie));
+        (shared.lies, shared.links) = (lies, links);
         Self(Arc::new(shared))
+    }
+
+    /// The parties' patience.
+    pub(super) fn patience(&self) -> Duration {
+        self.0.links.patience
+    }
+
+    /// The lie that a party tells.
+    pub(crate) fn lie(&self, party: PartyId) -> Option<Lie> {
+        self.0.lies.get(&party).copied()
     }
 
     /// Says that honest parties that are gone for good are not waited for.
@@ -138,6 +174,7 @@ impl Keygen {
         &self.0.spec
     }
 
+    #[cfg(test)]
     pub(crate) fn committee(&self) -> Committee {
         self.0.committee
     }
@@ -147,7 +184,7 @@ impl Keygen {
     }
 
     /// The run of a party that is up, or has finished.
-    pub(crate) fn party(&self, party: PartyId) -> Option<Arc<Party>> {
+    pub(crate) fn party(&self, party: PartyId) -> Option<Arc<Party<D>>> {
         self.parties()[party.slot()].clone()
     }
 
@@ -156,7 +193,7 @@ impl Keygen {
         self.parties().iter().flatten().find_map(|party| party.public())
     }
 
-    fn parties(&self) -> MutexGuard<'_, Vec<Option<Arc<Party>>>> {
+    fn parties(&self) -> MutexGuard<'_, Vec<Option<Arc<Party<D>>>>> {
         lock(&self.0.parties)
     }
 
@@ -166,12 +203,12 @@ impl Keygen {
     }
 
     /// Adds the party to a simulation. It can crash and restart.
-    pub(crate) fn spawn(&self, sim: &mut Sim<Outcome>, party: PartyId, start: Duration) {
+    pub(crate) fn spawn(&self, sim: &mut Sim<Outcome<D>>, party: PartyId, start: Duration) {
         let (net, keygen) = (sim.net(party), self.clone());
         sim.spawn_durable(party, move || keygen.clone().live(net.clone(), party, start));
     }
 
-    async fn live(self, net: SimNet, own: PartyId, start: Duration) -> Outcome {
+    async fn live(self, net: SimNet, own: PartyId, start: Duration) -> Outcome<D> {
         if let Some(wait) = start.checked_sub(net.now()) {
             net.sleep(wait).await;
         }
@@ -181,7 +218,7 @@ impl Keygen {
                 // Somebody makes room on the disk and starts the party again.
                 Err(RunError::Journal(error)) if error.kind() == io::ErrorKind::StorageFull => {
                     lock(&self.0.seen).disk_full += 1;
-                    net.sleep(BOUND / 4).await;
+                    net.sleep(self.0.links.patience / 4).await;
                     self.journal(own).full_after(None);
                 }
                 result => return result,
@@ -189,7 +226,7 @@ impl Keygen {
         }
     }
 
-    async fn life(&self, net: SimNet, own: PartyId) -> Outcome {
+    async fn life(&self, net: SimNet, own: PartyId) -> Outcome<D> {
         let shared = &*self.0;
         let prss = Prss::<D>::new(&shared.committee, own, &shared.prss[own.slot()])?;
         let config = RunConfig {
@@ -197,7 +234,7 @@ impl Keygen {
             own,
             spec: Arc::clone(&shared.spec),
             run: shared.run,
-            patience: BOUND,
+            patience: shared.links.patience,
             window: shared.window,
         };
         let journal = Arc::clone(&shared.journals[own.slot()]);
@@ -211,7 +248,7 @@ impl Keygen {
         self.parties()[own.slot()] = Some(Arc::clone(&run));
         let rng = Mutex::new(ChaCha20Rng::seed_from_u64(shared.seed ^ u64::from(own.index()) << 32));
         let exchange = SimExchange { net, keygen: self.clone(), rng };
-        let result = if shared.liars.contains(own) {
+        let result = if shared.lies.contains_key(&own) {
             let mut unfinished = shared.unfinished.subscribe();
             let over = core::pin::pin!(unfinished.wait_for(|unfinished| unfinished.is_empty()));
             match select(core::pin::pin!(run.drive(&exchange)), over).await {
@@ -231,13 +268,13 @@ impl Keygen {
 }
 
 /// Leaves when its party goes down.
-struct Up<'a> {
-    keygen: &'a Keygen,
+struct Up<'a, const D: usize> {
+    keygen: &'a Keygen<D>,
     own: PartyId,
     done: bool,
 }
 
-impl Drop for Up<'_> {
+impl<const D: usize> Drop for Up<'_, D> {
     fn drop(&mut self) {
         if !self.done {
             self.keygen.parties()[self.own.slot()] = None;
@@ -247,29 +284,40 @@ impl Drop for Up<'_> {
 }
 
 /// Questions over the simulated clock.
-struct SimExchange {
+struct SimExchange<const D: usize> {
     net: SimNet,
-    keygen: Keygen,
+    keygen: Keygen<D>,
     rng: Mutex<ChaCha20Rng>,
 }
 
-impl SimExchange {
+impl<const D: usize> SimExchange<D> {
     fn delay(&self) -> Duration {
         let mut rng = lock(&self.rng);
-        let slow = rng.random_bool(0.02);
-        Duration::from_millis(rng.random_range(1..=if slow { 2000 } else { 50 }))
+        let links = &self.keygen.0.links;
+        let most = if rng.random_bool(links.bad) { links.longest } else { links.usual };
+        rng.random_range(Duration::from_millis(1)..=most)
+    }
+
+    /// Whether a peer can be reached now.
+    fn reaches(&self, peer: PartyId) -> bool {
+        let (own, now) = (self.net.own(), self.net.now());
+        let apart = |side: &PartySet| side.contains(own) != side.contains(peer);
+        !self.keygen.0.links.cuts.iter().any(|(side, from, until)| apart(side) && *from <= now && now < *until)
     }
 }
 
-impl Exchange for SimExchange {
+impl<const D: usize> Exchange for SimExchange<D> {
     async fn ask(&self, peer: PartyId, question: Bytes) -> Result<Bytes, AskError> {
         let shared = &*self.keygen.0;
         let own = self.net.own();
-        let question = match shared.lie {
-            Some(lie) if shared.liars.contains(own) => lie.ask(question),
-            _ => question,
+        let question = match self.keygen.lie(own) {
+            Some(lie) => lie.ask(question),
+            None => question,
         };
         self.net.sleep(self.delay()).await;
+        if !self.reaches(peer) {
+            return Err(AskError::Unreachable);
+        }
         let party = self.keygen.party(peer).ok_or(AskError::Unreachable)?;
         let answer = core::pin::pin!(party.answer(own, question.clone()));
         let answer = match select(answer, core::pin::pin!(self.net.sleep(HOLD))).await {
@@ -277,8 +325,8 @@ impl Exchange for SimExchange {
             Either::Right(_) => Err(AskError::NotYet),
         };
         let asked = Question::decode(&question);
-        let (answer, late) = match (shared.lie, &asked, &answer) {
-            (Some(lie), _, _) if shared.liars.contains(peer) => lie.tell(&self.keygen, peer, own, asked, answer),
+        let (answer, late) = match (self.keygen.lie(peer), &asked, &answer) {
+            (Some(lie), _, _) => lie.tell(&self.keygen, peer, own, asked, answer),
             (_, Some(asked), Ok(told)) => {
                 self.keygen.seen().look(&shared.committee, peer, asked, told);
                 (answer, Duration::ZERO)
@@ -287,7 +335,7 @@ impl Exchange for SimExchange {
         };
         self.net.sleep(self.delay() + late).await;
         // Who went down in the meantime has not answered.
-        self.keygen.party(peer).ok_or(AskError::Unreachable)?;
+        self.keygen.party(peer).filter(|_| self.reaches(peer)).ok_or(AskError::Unreachable)?;
         answer
     }
 

@@ -5,7 +5,7 @@ use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha20Rng;
 
 use super::*;
-use crate::dkg::simulated::{InsecureSigner, LIES, Lie};
+use crate::dkg::simulated::{InsecureSigner, LIES, Lie, Links};
 use crate::dkg::{Culprit, Misdeed, evidence};
 
 /// What honest parties have to find out about a liar.
@@ -21,7 +21,7 @@ enum Find {
 }
 
 /// What is to be found, and whether the liars count as late.
-fn expect(lie: Lie, bodies: bool) -> (Find, bool) {
+fn expect(lie: Lie, bodies: bool, t: usize) -> (Find, bool) {
     match lie {
         Lie::WrongFrame | Lie::WrongTopBit => (Find::All(Misdeed::WrongFrame), false),
         Lie::WrongKeys => (Find::Both(Misdeed::WrongFrame, Misdeed::WrongKeys), false),
@@ -29,6 +29,8 @@ fn expect(lie: Lie, bodies: bool) -> (Find, bool) {
         Lie::WrongB | Lie::WrongC if bodies => (Find::Some(Misdeed::WrongShare), false),
         Lie::Garbage | Lie::Oversized => (Find::All(Misdeed::Malformed), true),
         Lie::Silent | Lie::Stall => (Find::Nothing, true),
+        // A single liar has nobody who relays its frame.
+        Lie::Hidden => (Find::Nothing, t == 1),
         _ => (Find::Nothing, false),
     }
 }
@@ -43,11 +45,12 @@ fn lied_to(n: usize, t: usize, spec: KeySpec, lie: Lie, seed: u64) {
     let liars: PartySet = PartyId::all(n).choose_multiple(&mut rng, t).into_iter().collect();
     let honest = PartySet::all(n).without(liars);
     let bodies = !spec.components.is_empty();
-    let keygen = Keygen::new(committee(n, t), spec, seed).with_liars(liars, lie);
+    let keygen = Keygen::new(committee(n, t), spec, seed)
+        .with_lies(liars.iter().map(|liar| (liar, lie)).collect(), Links::default());
     let report = simulation(&keygen, seed).report();
     key_of(&keygen, &report, honest, seed);
     let public = keygen.parties_public().unwrap();
-    let (find, late) = expect(lie, bodies);
+    let (find, late) = expect(lie, bodies, t);
     let mut seen: Vec<Vec<&Culprit>> = Vec::new();
     for (party, result) in report.results.iter().filter(|(party, _)| honest.contains(*party)) {
         let Some(Ok(finished)) = result else { panic!("{what}: P{party} ends") };

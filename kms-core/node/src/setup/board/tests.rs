@@ -133,7 +133,9 @@ fn a_party_with_two_faces_neither_starts_one_alone_nor_keeps_all_from_starting()
             let next: Vec<Stage> = (0..3)
                 .map(|own| {
                     let mut board = Board::new(4, 1, own as u16 + 1, view(1, stages[own]));
-                    (0..3).filter(|p| *p != own).for_each(|p| drop(board.take(p as u16 + 1, view(1, stages[p]))));
+                    for p in (0..3).filter(|p| *p != own) {
+                        board.take(p as u16 + 1, view(1, stages[p]));
+                    }
                     let connected: Vec<u16> = (1..=3u16).chain(face(own).map(|_| 4)).collect();
                     if let Some(stage) = face(own) {
                         board.take(4, view(1, stage));
