@@ -1,6 +1,6 @@
 //! Pseudorandom keys that nobody dealt.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use alloy::primitives::U256;
 use anyhow::{Context, Result, ensure};
@@ -11,15 +11,18 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The sealed pseudorandom keys of a party, object and key.
 fn sealed(cluster: &Cluster, party: usize) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+    let mut found: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for entry in fs::read_dir(cluster.path(&format!("party-{party}/sealed")))? {
         let path = entry?.path();
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         // Those of the epoch itself, not of an attempt.
         if name.strip_prefix("prss-").is_some_and(|epoch| !epoch.contains('-')) {
-            found.push(path);
+            found.entry(name.to_owned()).or_default().push(path);
         }
     }
+    // Of the run that made the key only the object is left, which nothing opens any more.
+    found.retain(|_, files| files.len() == 2);
+    let found = found.into_values().flatten().collect();
     Ok(found)
 }
 

@@ -59,7 +59,7 @@ impl Screen {
     }
 
     pub(super) fn warn(&self, text: &str) {
-        self.say("warning:", text, &json!({ "warning": text }));
+        self.say("warning", text, &json!({ "warning": text }));
     }
 
     /// How far the parties are; `quorum` of them finish a run.
