@@ -90,4 +90,5 @@ scenarios! {
     vss "vss"
     coin "coin"
     prss_setup "prss-setup"
+    keygen "keygen"
 }
