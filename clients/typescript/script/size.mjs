@@ -21,5 +21,11 @@ if (process.argv.includes("--parts")) {
   for (const [name, { bytesInOutput }] of parts.slice(0, 25)) console.log(String(bytesInOutput).padStart(8), name);
 }
 const kb = (bytes) => (bytes / 1000).toFixed(1);
-console.log(`client.bundle.gzip_kb ${kb(gzip)} (minified ${kb(file.contents.length)} KB)`);
+const name = "client.bundle.gzip_kb";
+if (process.argv.includes("--json")) {
+  const note = "what a page needs to decrypt (key pair, permit, relayer, reconstruction), minified by esbuild, gzip -9";
+  console.log(JSON.stringify([{ name, value: Number(kb(gzip)), unit: "KB", note }]));
+} else {
+  console.log(`${name} ${kb(gzip)} (minified ${kb(file.contents.length)} KB)`);
+}
 process.exitCode = gzip > 150_000 ? 1 : 0;

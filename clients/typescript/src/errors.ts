@@ -54,3 +54,16 @@ export class RelayerError extends KmsError {
     this.status = status;
   }
 }
+
+/** Values that can't be encrypted as one list, or not here. */
+export class InputError extends KmsError {}
+
+/** A coprocessor refused, could not be reached, or answered something else than its API says. */
+export class CoprocessorError extends KmsError {
+  /** HTTP status, 0 if there was none. */
+  readonly status: number;
+  constructor(code: string, message: string, status = 0, options?: ErrorOptions) {
+    super(code, message, options);
+    this.status = status;
+  }
+}

@@ -5,6 +5,7 @@
  */
 
 export { type Hex, fromHex, toHex } from "./bytes.js";
+export { type ChainReader, type Committee, keyManagementAbi, kmsVerifierAbi, readActiveKey, readCommittee } from "./chain.js";
 export {
   type DecryptionOptions,
   type Parties,
@@ -43,4 +44,4 @@ export {
   requestId,
   responseHash,
 } from "./permit.js";
-export { type Collected, type Queued, Relayer, type RelayerOptions, type UserDecryptBody, userDecryptBody } from "./relayer.js";
+export { type Collected, type DecryptOptions, type Queued, Relayer, type RelayerOptions, type UserDecryptBody, userDecryptBody } from "./relayer.js";

@@ -3,18 +3,12 @@
 import { type Hex, tryFromHex } from "./bytes.js";
 import { type UserDecryption, type UserResponse } from "./decryption.js";
 import { RefusedError, RelayerError, UndecidedError } from "./errors.js";
-import type { Reconstruction } from "./outcome.js";
+import { Http, type HttpOptions } from "./http.js";
+import type { Progress, Reconstruction } from "./outcome.js";
 import type { UserRequest } from "./permit.js";
 
 /** Options of a {@link Relayer}. */
-export interface RelayerOptions {
-  /** Base URL, for example `https://relayer.example.org/`. */
-  readonly url: string;
-  /** Another `fetch`, for tests or special transports. */
-  readonly fetch?: typeof globalThis.fetch;
-  /** Most bytes of an answer; 8 MiB if absent. */
-  readonly maxBytes?: number;
-}
+export type RelayerOptions = HttpOptions;
 
 /** What a relayer has collected. */
 export interface Collected {
@@ -62,18 +56,19 @@ export function userDecryptBody(request: UserRequest): UserDecryptBody {
   };
 }
 
+/** Options of {@link Relayer.decrypt}. */
+export interface DecryptOptions {
+  readonly signal?: AbortSignal;
+  readonly timeoutMs?: number;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
 /** A relayer. */
 export class Relayer {
-  private readonly base: string;
-  private readonly fetch: typeof globalThis.fetch;
-  private readonly maxBytes: number;
+  private readonly http: Http;
 
   constructor(options: RelayerOptions) {
-    const url = new URL(options.url);
-    if (url.protocol !== "https:" && url.protocol !== "http:") throw new TypeError(`no HTTP URL: ${options.url}`);
-    this.base = `${url.origin}${url.pathname.replace(/\/+$/, "")}`;
-    this.fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
-    this.maxBytes = options.maxBytes ?? 8 * 1024 * 1024;
+    this.http = new Http(options, "relayer", RelayerError);
   }
 
   private path(request: UserRequest): string {
@@ -82,7 +77,7 @@ export class Relayer {
 
   /** Asks for a decryption. Equal requests are one job. */
   async submit(request: UserRequest, signal?: AbortSignal): Promise<Queued> {
-    const { status, body, retryAfterMs } = await this.call("POST", this.path(request), signal, userDecryptBody(request));
+    const { status, body, retryAfterMs } = await this.http.json("POST", this.path(request), signal, userDecryptBody(request));
     const jobId = (body["result"] as Record<string, unknown> | undefined)?.["jobId"];
     const bytes = tryFromHex(jobId, 32);
     if (status !== 202 || !bytes) throw new RelayerError("Malformed", `an answer without a job`, status);
@@ -92,7 +87,7 @@ export class Relayer {
   /** What the relayer has collected; `undefined` while there are fewer than 2t + 1 responses. */
   async status(request: UserRequest, jobId: Hex, signal?: AbortSignal): Promise<(Collected & { retryAfterMs: number }) | { retryAfterMs: number }> {
     if (!tryFromHex(jobId, 32)) throw new TypeError("no job id");
-    const { status, body, retryAfterMs } = await this.call("GET", `${this.path(request)}/${jobId}`, signal);
+    const { status, body, retryAfterMs } = await this.http.json("GET", `${this.path(request)}/${jobId}`, signal);
     if (status === 202) return { retryAfterMs };
     const result = body["result"] as Record<string, unknown> | undefined;
     const shares = result?.["shares"];
@@ -102,9 +97,10 @@ export class Relayer {
 
   /**
    * Asks, collects, and reconstructs as soon as the responses decide the values. Gives up with {@link UndecidedError} when
-   * the relayer collects no more, or when `timeoutMs` (60 s if absent) is over.
+   * the relayer collects no more, or when `timeoutMs` (60 s if absent) is over. `onProgress` hears of every read that brought
+   * responses.
    */
-  async decrypt(decryption: UserDecryption, options: { signal?: AbortSignal; timeoutMs?: number } = {}): Promise<Reconstruction> {
+  async decrypt(decryption: UserDecryption, options: DecryptOptions = {}): Promise<Reconstruction> {
     const deadline = Date.now() + (options.timeoutMs ?? 60_000);
     const { signal } = options;
     const job = await this.submit(decryption.request, signal);
@@ -116,6 +112,7 @@ export class Relayer {
       let undecided: UndecidedError | undefined;
       if ("shares" in state) {
         for (const share of state.shares) decryption.add(share);
+        options.onProgress?.(decryption.progress());
         try {
           return decryption.reconstruct();
         } catch (error) {
@@ -127,40 +124,6 @@ export class Relayer {
       if (Date.now() >= deadline) throw undecided ?? new RelayerError("Timeout", "no answer in time");
     }
   }
-
-  private async call(method: "GET" | "POST", path: string, signal?: AbortSignal, json?: unknown) {
-    const init: RequestInit = { method, redirect: "error", credentials: "omit", headers: { accept: "application/json" } };
-    if (signal) init.signal = signal;
-    if (json !== undefined) {
-      init.body = JSON.stringify(json);
-      init.headers = { accept: "application/json", "content-type": "application/json" };
-    }
-    let response: Response;
-    let text: string;
-    try {
-      response = await this.fetch(this.base + path, init);
-      text = await readText(response, this.maxBytes);
-    } catch (cause) {
-      if (cause instanceof RelayerError || signal?.aborted) throw cause;
-      throw new RelayerError("Unreachable", `the relayer can't be reached: ${(cause as Error).message}`, 0, { cause });
-    }
-    let body: Record<string, unknown> = {};
-    try {
-      const parsed: unknown = JSON.parse(text);
-      if (typeof parsed === "object" && parsed !== null) body = parsed as Record<string, unknown>;
-    } catch {
-      // Said below, with the status.
-    }
-    const retry = Number(response.headers.get("retry-after") ?? "1");
-    const retryAfterMs = 1000 * (Number.isFinite(retry) ? Math.min(Math.max(retry, 0.2), 300) : 1);
-    if (response.status !== 200 && response.status !== 202) {
-      const error = (body["error"] ?? {}) as Record<string, unknown>;
-      const code = typeof error["label"] === "string" ? error["label"].slice(0, 64) : "Http";
-      const message = typeof error["message"] === "string" ? error["message"].slice(0, 400) : `HTTP ${response.status}`;
-      throw new RelayerError(code, message, response.status);
-    }
-    return { status: response.status, body, retryAfterMs };
-  }
 }
 
 function readShare(value: unknown): UserResponse {
@@ -170,30 +133,6 @@ function readShare(value: unknown): UserResponse {
     return `0x${hex}`;
   };
   return { share: field("share"), signature: field("signature"), extraData: field("extraData") };
-}
-
-async function readText(response: Response, maxBytes: number): Promise<string> {
-  const reader = response.body?.getReader();
-  if (!reader) return "";
-  const parts: Uint8Array[] = [];
-  let size = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    size += value.length;
-    if (size > maxBytes) {
-      await reader.cancel();
-      throw new RelayerError("TooLarge", `an answer of more than ${maxBytes} bytes`, response.status);
-    }
-    parts.push(value);
-  }
-  const all = new Uint8Array(size);
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return new TextDecoder().decode(all);
 }
 
 function sleep(ms: number, signal?: AbortSignal): Promise<void> {
