@@ -4,6 +4,7 @@
 //! - [`bits`], [`double`], [`noise`]: random bits, their openings of degree 2t, and the noise made of them;
 //! - [`exchange`], [`journal`]: what a run needs of the world;
 //! - [`evidence`]: what speaks against a party;
+//! - [`insecure_rehearsal`]: what a run would cost, for benchmarks;
 //! - [`Run`]: one run at one party, with its [`Progress`], and what it leaves behind: [`Finished`], [`Culprit`].
 
 mod agree;
@@ -16,6 +17,7 @@ mod drive;
 mod error;
 pub mod evidence;
 pub mod exchange;
+pub mod insecure_rehearsal;
 pub mod journal;
 mod message;
 mod meter;

@@ -4,10 +4,9 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use kms_algebra::{Codec, GrVec, PartyId, PartySet};
+use kms_algebra::{GrVec, PartyId, PartySet};
 use tokio::sync::watch;
 
-use super::double::Double;
 use super::error::{Answerless, RunError};
 use super::evidence::Culprit;
 use super::exchange::{Exchange, Signer};
@@ -171,13 +170,10 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Run<D, S, J> {
         journal: Arc<J>,
         masks: impl FnOnce(&Seed) -> Arc<dyn Masks> + Send + 'static,
     ) -> Result<Self, RunError> {
-        let (n, t) = (config.committee.n(), config.committee.t());
         if !config.committee.contains(config.own) {
-            return Err(SetupError::NotAMember(config.own, n).into());
+            return Err(SetupError::NotAMember(config.own, config.committee.n()).into());
         }
-        let wide = Codec::new(n, t).map_err(SetupError::from)?;
-        let narrow = Codec::new(n, t).map_err(SetupError::from)?;
-        let double = Double::new(&config.committee).map_err(SetupError::from)?;
+        let decoders = Arc::new(Decoders::new(&config.committee)?);
         let plan = Arc::new(Plan::new::<D>(&config.spec)?);
         let config = RunConfig { window: config.window.max(1), ..config };
         let meter = Meter::new(&plan);
@@ -186,7 +182,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Run<D, S, J> {
             config,
             plan,
             prss: Arc::new(prss),
-            decoders: Arc::new(Decoders { wide, narrow, double }),
+            decoders,
             signer,
             journal,
             version: watch::Sender::new(0),

@@ -11,4 +11,6 @@ pub(crate) use check::check_key;
 pub(crate) use insecure_signer::InsecureSigner;
 pub(crate) use journal::MemoryJournal;
 pub(crate) use lies::{LIES, Lie};
+#[cfg(test)]
+pub(crate) use world::test_spec;
 pub(crate) use world::{Keygen, Links, Outcome, bits_spec, small_spec};

@@ -22,8 +22,8 @@ use super::double::{self, Double};
 use super::noise;
 use super::plan::{Chunk, Work};
 use super::statement;
-use crate::SessionId;
 use crate::prss::Prss;
+use crate::{Committee, SessionId, SetupError};
 use kms_encoding::key_spec::{KeySpec, Masks, Shape};
 
 /// Shares of the secrets in words of one width.
@@ -97,6 +97,13 @@ pub(super) struct Decoders<const D: usize> {
     pub(super) double: Double<D>,
 }
 
+impl<const D: usize> Decoders<D> {
+    pub(super) fn new(committee: &Committee) -> Result<Self, SetupError> {
+        let (n, t) = (committee.n(), committee.t());
+        Ok(Self { wide: Codec::new(n, t)?, narrow: Codec::new(n, t)?, double: Double::new(committee)? })
+    }
+}
+
 /// The width of a component's words, for generic code.
 pub(super) trait KeyWord: Word {
     fn masks(masks: &dyn Masks, component: usize, first: usize, rows: usize) -> Vec<Self>;
@@ -136,6 +143,7 @@ pub(super) struct Prepared<W: Word, const D: usize> {
 }
 
 /// The values that frame A opens to.
+#[derive(Clone)]
 pub(super) struct Opened<W> {
     /// v of the bits, by piece.
     pub(super) v: Vec<Vec<W>>,
@@ -480,7 +488,7 @@ fn slice<W: Word, const D: usize>(vector: &GrVec<W, D>, first: usize, len: usize
     out
 }
 
-fn join<W: Word, const D: usize>(parts: &[GrVec<W, D>]) -> GrVec<W, D> {
+pub(super) fn join<W: Word, const D: usize>(parts: &[GrVec<W, D>]) -> GrVec<W, D> {
     let mut out = GrVec::zeros(parts.iter().map(GrVec::len).sum());
     for c in 0..D {
         let mut rest = out.coefficient_mut(c);

@@ -134,7 +134,7 @@ fn check_component<W: Word>(
     let c = &spec.components[component];
     let (rows, row_len, mask_len) = (spec.rows(component), spec.row_len(component), spec.mask_len(component));
     let bound = W::truncate(1 << c.noise);
-    let mut seen = std::collections::BTreeSet::new();
+    let mut sample = Sample::default();
     for row in 0..rows {
         let mask: Vec<W> = masks_of(seed, component, row, mask_len);
         let body = bodies[row * row_len * W::BYTES..].chunks_exact(W::BYTES).map(W::read_le);
@@ -144,9 +144,39 @@ fn check_component<W: Word>(
             if noise > 2 << c.noise {
                 return Err(format!("noise of component {component}, row {row} is out of bounds"));
             }
-            seen.insert(noise);
+            sample.add(noise as f64 - (1_u128 << c.noise) as f64);
         }
     }
-    // All equal with probability 2^-63 at most, with the sizes of the tests.
-    if seen.len() < 2 { Err(format!("component {component} has no noise")) } else { Ok(()) }
+    sample.check(c.noise).map_err(|what| format!("noise of component {component}: {what}"))
+}
+
+/// Noise of one component.
+#[derive(Default)]
+struct Sample {
+    count: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Sample {
+    fn add(&mut self, noise: f64) {
+        self.count += 1.0;
+        self.sum += noise;
+        self.squares += noise * noise;
+    }
+
+    /// Mean and variance of TUniform(b): 0 and (2^(2b+1) + 1)/6, within six standard errors. The fourth moment of the
+    /// distribution is below twice the squared variance.
+    fn check(&self, b: u32) -> Result<(), String> {
+        let variance = ((2.0_f64).powi(2 * b as i32 + 1) + 1.0) / 6.0;
+        let mean = self.sum / self.count;
+        let ratio = self.squares / self.count / variance;
+        if mean.abs() > 6.0 * (variance / self.count).sqrt() {
+            return Err(format!("a mean of {mean} over {} samples", self.count));
+        }
+        if (ratio - 1.0).abs() > 6.0 / self.count.sqrt() {
+            return Err(format!("{ratio} times the variance of TUniform({b}) over {} samples", self.count));
+        }
+        Ok(())
+    }
 }

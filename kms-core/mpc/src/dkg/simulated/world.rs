@@ -408,6 +408,24 @@ pub(crate) fn small_spec() -> KeySpec {
     KeySpec { secrets, components }
 }
 
+/// The dimensions and gadgets of the test parameters, with noise that has a distribution worth looking at.
+#[cfg(test)]
+pub(crate) fn test_spec() -> KeySpec {
+    let secrets = [("pke", 256), ("lwe", 16), ("glwe", 256), ("squashing", 256)];
+    let secrets = secrets.map(|(name, bits)| Secret { name, bits }).to_vec();
+    let component = |name, width, noise, shape| Component { name, width, noise, shape };
+    let switch = |from, to| Shape::KeySwitch { from, to, base_log: 16, levels: 1 };
+    let bootstrap = |to, base_log, levels| Shape::Bootstrap { from: 1, to, polynomial: 256, base_log, levels };
+    let components = vec![
+        component("public", Width::W64, 17, Shape::CompactPublic { secret: 0 }),
+        component("switch", Width::W64, 45, switch(2, 1)),
+        component("bootstrap", Width::W64, 17, bootstrap(2, 23, 1)),
+        component("squash", Width::W128, 30, bootstrap(3, 33, 2)),
+        component("cast", Width::W64, 45, switch(0, 1)),
+    ];
+    KeySpec { secrets, components }
+}
+
 /// Bits only.
 pub(crate) fn bits_spec() -> KeySpec {
     let secrets = [("a", 10), ("b", 4), ("c", 7)].map(|(name, bits)| Secret { name, bits }).to_vec();

@@ -5,7 +5,7 @@ use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha20Rng;
 
 use super::*;
-use crate::dkg::simulated::{InsecureSigner, LIES, Lie, Links};
+use crate::dkg::simulated::{InsecureSigner, LIES, Lie, Links, test_spec};
 use crate::dkg::{Culprit, Misdeed, evidence};
 
 /// What honest parties have to find out about a liar.
@@ -125,5 +125,12 @@ fn keys_of_four() {
 fn keys_of_seven() {
     for (lie, seed) in LIES.into_iter().zip(1400..) {
         lied_to(7, 2, small_spec(), lie, seed);
+    }
+}
+
+#[test]
+fn keys_of_the_size_of_test_parameters() {
+    for (n, t, lie) in [(4, 1, Lie::WrongFrame), (7, 2, Lie::WrongTopBit)] {
+        lied_to(n, t, test_spec(), lie, 1500);
     }
 }
