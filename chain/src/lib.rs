@@ -22,6 +22,8 @@ pub mod proof;
 pub mod request;
 #[cfg(feature = "rpc")]
 pub mod rpc;
+#[cfg(feature = "rpc")]
+pub mod user_view;
 
 pub use alloy_primitives::{Address, B256, Bytes, U256};
 pub use kms_encoding::FheType;

@@ -269,6 +269,12 @@ impl UserRequest {
         self.pairs.iter().map(|pair| pair.handle).collect()
     }
 
+    /// The context that the extra data names, if it does.
+    #[must_use]
+    pub fn named_context(&self) -> Option<B256> {
+        ExtraData::parse(&self.permit.extra_data).ok().and_then(|extra| extra.context())
+    }
+
     /// All rules that need neither the chain nor the clock: those of the permit, those of handles, no handle twice, each
     /// contract in the permit.
     ///
