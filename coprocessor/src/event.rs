@@ -1,6 +1,6 @@
 //! What the contracts' events mean to a coprocessor.
 
-use alloy_primitives::{B256, U256};
+use alloy_primitives::{Address, B256, U256};
 
 /// The operations that are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,8 +66,15 @@ pub struct Operation {
 pub enum Event {
     /// Something is to be computed.
     Operation(Operation),
-    /// Somebody may want these decrypted: they have to be squashed and committed.
+    /// These may be decrypted in public, or a request names them: they have to be squashed and committed.
     Wanted(Vec<B256>),
+    /// A lasting right. With a second holder, the handle is one that a user may read in a contract's name.
+    Allowed {
+        /// The handle.
+        handle: B256,
+        /// Who holds the right.
+        account: Address,
+    },
     /// The registry holds this digest now.
     Committed {
         /// The handle.

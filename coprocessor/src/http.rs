@@ -1,5 +1,7 @@
 //! The HTTP API: inputs, public keys, ciphertext objects, handles, health and metrics.
 
+mod cors;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use alloy_primitives::{Address, B256};
@@ -67,6 +69,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/ct/{digest}", get(get_object))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
+        .layer(axum::middleware::from_fn(cors::for_every_origin))
         .with_state(api)
 }
 

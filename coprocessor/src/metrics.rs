@@ -96,7 +96,10 @@ impl Metrics {
             block: gauges("block", "Newest block applied", &["chain"])?,
             orphaned_blocks: counter("orphaned_blocks_total", "Blocks taken back by reorgs", &["chain"])?,
             operations_by_state: gauges("operations", "Operations by state", &["state"])?,
-            wanted_open: gauge("wanted_open", "Handles somebody wants decrypted whose digest is not on the chain yet")?,
+            wanted_open: gauge(
+                "wanted_open",
+                "Handles that are or may be asked for whose digest is not on the chain yet",
+            )?,
             commitments_contradicted: gauge(
                 "commitments_contradicted",
                 "Handles for which the chain holds another digest than ours",

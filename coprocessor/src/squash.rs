@@ -1,7 +1,8 @@
 //! Squashes what somebody may want decrypted, files the object, and records its digest as this signer's word.
 //!
-//! Squashing costs as much as several operations (3.8 s for a uint64 on two cores), so only handles that the ACL marked as
-//! publicly decryptable or that a `DecryptionRequested` names get it. It is done once: a digest, once recorded, is used for
+//! Squashing costs as much as several operations (3.8 s for a uint64 on two cores), so it is done to handles only that the ACL
+//! marked as publicly decryptable or that a `DecryptionRequested` names, and after those to handles on which two accounts hold
+//! lasting rights: a user may read these without a word on the chain. It is done once: a digest, once recorded, is used for
 //! ever, because floating-point transforms may differ between machines and parties must open the very same ciphertext.
 //! What can't be squashed is tried a few times more, each after a longer pause, and then given up with its reason.
 

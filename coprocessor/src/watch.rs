@@ -36,6 +36,10 @@ pub fn read_log(contracts: &Contracts, chain_id: u64, log: &Log) -> Result<Optio
     if address == contracts.fhe_executor {
         return Ok(read_operation(chain_id, *topic, log)?.map(Event::Operation));
     }
+    if address == contracts.access_control && *topic == AccessControl::Allowed::SIGNATURE_HASH {
+        let AccessControl::Allowed { account, handle, .. } = decode(log)?;
+        return Ok(Some(Event::Allowed { handle, account }));
+    }
     if address == contracts.access_control && *topic == AccessControl::AllowedForDecryption::SIGNATURE_HASH {
         return Ok(Some(Event::Wanted(decode::<AccessControl::AllowedForDecryption>(log)?.handles)));
     }

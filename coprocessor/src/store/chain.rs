@@ -1,6 +1,6 @@
 //! What the chain said, one transaction per step of the follower.
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use kms_chain::follower::BlockRef;
 use sqlx::SqliteConnection;
 
@@ -117,7 +117,7 @@ async fn put_block(tx: &mut SqliteConnection, chain_id: u64, block: &BlockRef) -
 
 /// Takes back everything that one block said. Commitments stay: what was signed once is never signed otherwise.
 async fn drop_block(tx: &mut SqliteConnection, chain_id: u64, block: &BlockRef) -> Result<()> {
-    const STATEMENTS: [&str; 8] = [
+    const STATEMENTS: [&str; 9] = [
         // An input of which no operation is left waits for the chain again.
         "UPDATE inputs SET used = 0 WHERE chain_id = $1 AND used = 1 AND id IN \
          (SELECT h.input_id FROM operations AS o JOIN input_handles AS h ON h.handle = o.handle \
@@ -132,6 +132,7 @@ async fn drop_block(tx: &mut SqliteConnection, chain_id: u64, block: &BlockRef) 
          (SELECT handle FROM operations WHERE chain_id = $1 AND block_number = $2 AND block_hash = $3)",
         "DELETE FROM operations WHERE chain_id = $1 AND block_number = $2 AND block_hash = $3",
         "DELETE FROM wanted WHERE chain_id = $1 AND block_number = $2 AND block_hash = $3",
+        "DELETE FROM first_holders WHERE chain_id = $1 AND block_number = $2 AND block_hash = $3",
         "DELETE FROM committed WHERE chain_id = $1 AND block_number = $2 AND block_hash = $3",
         "DELETE FROM quarantine WHERE chain_id = $1 AND block_number = $2 AND block_hash = $3",
         "DELETE FROM blocks WHERE chain_id = $1 AND number = $2 AND hash = $3",
@@ -152,16 +153,25 @@ async fn record(tx: &mut SqliteConnection, chain_id: u64, block: &BlockRef, even
         Event::Operation(operation) => insert_operation(tx, chain_id, (block.number, block.hash), operation).await?,
         Event::Wanted(handles) => {
             for handle in handles {
-                sqlx::query(
-                    "INSERT INTO wanted (handle, chain_id, block_number, block_hash) VALUES ($1, $2, $3, $4) \
-                     ON CONFLICT (handle) DO NOTHING",
-                )
-                .bind(handle.as_slice())
-                .bind(int(chain_id))
-                .bind(int(block.number))
-                .bind(block.hash.as_slice())
-                .execute(&mut *tx)
-                .await?;
+                want(tx, chain_id, block, *handle, true).await?;
+            }
+        }
+        Event::Allowed { handle, account } => {
+            // The first holder is kept; whoever is another one makes the handle readable.
+            let second: bool = sqlx::query_scalar(
+                "INSERT INTO first_holders (handle, account, chain_id, block_number, block_hash) \
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (handle) DO UPDATE SET account = account \
+                 RETURNING account != $2",
+            )
+            .bind(handle.as_slice())
+            .bind(account.as_slice())
+            .bind(int(chain_id))
+            .bind(int(block.number))
+            .bind(block.hash.as_slice())
+            .fetch_one(&mut *tx)
+            .await?;
+            if second {
+                want(tx, chain_id, block, *handle, false).await?;
             }
         }
         Event::Committed { handle, key_id, digest } => {
@@ -179,5 +189,21 @@ async fn record(tx: &mut SqliteConnection, chain_id: u64, block: &BlockRef, even
             .await?;
         }
     }
+    Ok(())
+}
+
+/// Notes that a handle has to be squashed; `asked`: before those that are only readable.
+async fn want(tx: &mut SqliteConnection, chain_id: u64, block: &BlockRef, handle: B256, asked: bool) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO wanted (handle, chain_id, block_number, block_hash, asked) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (handle) DO UPDATE SET asked = MAX(asked, $5)",
+    )
+    .bind(handle.as_slice())
+    .bind(int(chain_id))
+    .bind(int(block.number))
+    .bind(block.hash.as_slice())
+    .bind(asked)
+    .execute(tx)
+    .await?;
     Ok(())
 }

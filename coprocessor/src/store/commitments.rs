@@ -57,8 +57,8 @@ pub(super) const RETRY: u64 = 15;
 const LONGEST_RETRY: u64 = 3_600;
 
 impl Store {
-    /// Computed handles that are wanted and have no commitment, oldest first; not those whose squashing failed and is not due
-    /// again at `now`.
+    /// Computed handles that are wanted and have no commitment: those that somebody asked for before those that are only
+    /// readable, oldest first; not those whose squashing failed and is not due again at `now`.
     ///
     /// # Errors
     /// Of the database.
@@ -68,7 +68,7 @@ impl Store {
              WHERE o.state = 'computed' AND NOT EXISTS (SELECT 1 FROM commitments AS c WHERE c.handle = w.handle) \
              AND NOT EXISTS (SELECT 1 FROM squash_failures AS f \
                              WHERE f.handle = w.handle AND (f.not_before > $1 OR f.attempts >= $2)) \
-             ORDER BY o.seq LIMIT $3",
+             ORDER BY w.asked DESC, o.seq LIMIT $3",
         )
         .bind(int(now))
         .bind(SQUASH_ATTEMPTS)

@@ -41,10 +41,11 @@ pub struct Store {
 /// One write to the database.
 type Write = Transaction<'static, Sqlite>;
 
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "start", include_str!("../../migrations/0001_start.sql")),
     (2, "inputs", include_str!("../../migrations/0002_inputs.sql")),
     (3, "failures", include_str!("../../migrations/0003_failures.sql")),
+    (4, "rights", include_str!("../../migrations/0004_rights.sql")),
 ];
 
 impl Store {

@@ -327,6 +327,39 @@ async fn an_input_is_forgotten_when_the_chain_did_not_use_it_in_its_time() {
 }
 
 #[tokio::test]
+async fn a_handle_with_two_holders_is_wanted_after_what_was_asked_for() {
+    let mut bench = Bench::new().await;
+    let allowed =
+        |handle: u8, account: u8| Event::Allowed { handle: word(handle), account: Address::repeat_byte(account) };
+    let squashes = async |bench: &Bench| {
+        bench.store.ready_squashes(0, 10).await.unwrap().into_iter().map(|(_, handle)| handle).collect::<Vec<_>>()
+    };
+    let results = vec![trivial(1), trivial(2), trivial(3), allowed(1, 0xc0), allowed(1, 0xc0), allowed(2, 0xc0)];
+    bench.say(block(1, 0), results).await;
+    for result in 1..=3 {
+        bench.compute(result).await;
+    }
+    assert!(squashes(&bench).await.is_empty(), "a contract keeps what it may use: nobody reads that");
+
+    // The second holder comes later, and after a restart.
+    bench = bench.restart().await;
+    bench.say(block(2, 0), vec![allowed(1, 0xa1), allowed(2, 0xa1), Event::Wanted(vec![word(3)])]).await;
+    assert_eq!(squashes(&bench).await, [word(3), word(1), word(2)]);
+    bench.say(block(3, 0), vec![Event::Wanted(vec![word(2)]), allowed(3, 0xc0), allowed(3, 0xa1)]).await;
+    assert_eq!(squashes(&bench).await, [word(2), word(3), word(1)], "asked for, it comes first, and stays so");
+    bench.store.insert_commitment(&commitment(1)).await.unwrap();
+    assert_eq!(bench.store.ready_commitments(CHAIN, 0, 10).await.unwrap(), [commitment(1)]);
+
+    // A reorg takes rights back, first holders too.
+    let taken = [block(3, 0), block(2, 0)];
+    let new = block(2, 1);
+    bench.store.apply(CHAIN, &taken, &[(new, vec![], vec![])], new, 0).await.unwrap();
+    assert!(squashes(&bench).await.is_empty());
+    bench.say(block(3, 1), vec![allowed(3, 0xa1), allowed(2, 0xa2)]).await;
+    assert_eq!(squashes(&bench).await, [word(2)]);
+}
+
+#[tokio::test]
 async fn a_squashing_that_fails_is_remembered_tried_again_and_given_up() {
     let mut bench = Bench::new().await;
     bench.say(block(1, 0), vec![trivial(1), trivial(2), Event::Wanted(vec![word(1), word(2)])]).await;

@@ -82,6 +82,13 @@ fn requests_rights_and_commitments_are_read() {
     assert_eq!(read(contracts.decryption_gateway, &allowed), Ok(None), "only the ACL may say this");
     assert_eq!(read(contracts.fhe_executor, &allowed), Ok(None));
 
+    let lasting =
+        AccessControl::Allowed { caller: Address::ZERO, account: Address::repeat_byte(8), handle: handles[1] };
+    let lasting = |address| log(address, &lasting);
+    let right = Event::Allowed { handle: handles[1], account: Address::repeat_byte(8) };
+    assert_eq!(read(contracts.access_control, &lasting), Ok(Some(right)));
+    assert_eq!(read(contracts.fhe_executor, &lasting), Ok(None), "only the ACL may say this");
+
     let request = IDecryptionGateway::Request {
         requester: Address::ZERO,
         nonce: 1,

@@ -27,6 +27,14 @@ sol! {
         function close(uint16 finality, uint64 deadline) external payable;
         function tally() external view returns (bytes32);
     }
+
+    /// The example token.
+    #[sol(rpc)]
+    contract ConfidentialToken {
+        function mint(address to, uint64 amount) external;
+        function confidentialTransfer(address to, bytes32 encryptedAmount, bytes calldata inputProof) external;
+        function confidentialBalanceOf(address account) external view returns (bytes32);
+    }
 }
 
 /// anvil's development keys that deploy and vote.
@@ -44,6 +52,7 @@ pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) contracts: Contracts,
     pub(crate) vote: Address,
+    pub(crate) token: Address,
 }
 
 impl Drop for World {
@@ -81,7 +90,7 @@ impl World {
             guard_lens: Address::ZERO,
             key_management: Address::ZERO,
         };
-        let mut world = Self { anvil, url, folder, contracts: nowhere, vote: Address::ZERO };
+        let mut world = Self { anvil, url, folder, contracts: nowhere, vote: Address::ZERO, token: Address::ZERO };
         while world.provider(0).get_block_number().await.is_err() {
             assert!(world.anvil.try_wait().unwrap().is_none(), "anvil ended");
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -108,7 +117,8 @@ impl World {
         let examples = self.path("examples.json");
         self.script(&["--examples", out.to_str().unwrap(), "--out", examples.to_str().unwrap()]);
         let examples: serde_json::Value = serde_json::from_slice(&std::fs::read(&examples).unwrap()).unwrap();
-        self.vote = examples["confidentialVote"].as_str().unwrap().parse().unwrap();
+        let address = |name: &str| examples[name].as_str().unwrap().parse().unwrap();
+        (self.vote, self.token) = (address("confidentialVote"), address("confidentialToken"));
     }
 
     fn script(&self, arguments: &[&str]) {

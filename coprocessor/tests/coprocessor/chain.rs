@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use alloy::{eips::BlockNumberOrTag, providers::Provider};
-use alloy_primitives::{B256, Bytes, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use kms_chain::abi::CiphertextRegistry;
 use kms_coprocessor::{Error, service::Service};
 use kms_encoding::FheType;
@@ -15,14 +15,14 @@ use crate::{
 };
 
 /// A running coprocessor.
-struct Running {
-    base: String,
+pub(crate) struct Running {
+    pub(crate) base: String,
     cancel: CancellationToken,
     task: JoinHandle<kms_coprocessor::Result<()>>,
 }
 
 impl Running {
-    async fn start(world: &World) -> Self {
+    pub(crate) async fn start(world: &World) -> Self {
         let service = Service::prepare(world.config()).await.unwrap();
         let base = format!("http://{}", service.address());
         let cancel = CancellationToken::new();
@@ -30,7 +30,7 @@ impl Running {
         Self { base, cancel, task }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.cancel.cancel();
         self.task.await.unwrap().unwrap();
     }
@@ -39,7 +39,7 @@ impl Running {
         client().get(format!("{}/v1/handles/{handle}", self.base)).send().await.unwrap().json().await.unwrap()
     }
 
-    async fn wait_for(&self, handle: B256, state: &str) -> serde_json::Value {
+    pub(crate) async fn wait_for(&self, handle: B256, state: &str) -> serde_json::Value {
         for _ in 0..6_000 {
             let status = self.handle(handle).await;
             if status["state"] == state {
@@ -51,21 +51,40 @@ impl Running {
         panic!("{handle} never became {state}: {}", self.handle(handle).await);
     }
 
-    /// Encrypts a ballot for a voter and casts it.
-    async fn cast(&self, world: &World, account: usize, ballot: u64) {
+    /// Encrypts a value of an account for a contract; returns handle and proof.
+    pub(crate) async fn encrypt(
+        &self,
+        world: &World,
+        account: usize,
+        contract: Address,
+        value: (FheType, u64),
+    ) -> (B256, Bytes) {
         let recipient = Recipient {
             chain_id: CHAIN,
             acl: world.contracts.access_control,
-            contract: world.vote,
+            contract,
             user: wallet(account).address(),
         };
-        let list = key().encrypt(&[(FheType::Bool, ballot)], &recipient);
+        let list = key().encrypt(&[value], &recipient);
         let (status, answer) = post(&format!("{}/v1/inputs", self.base), &recipient, &list).await;
         assert_eq!(status, 200, "{answer}");
-        let proof: Bytes = answer["inputProof"].as_str().unwrap().parse().unwrap();
+        (handles(&answer)[0], answer["inputProof"].as_str().unwrap().parse().unwrap())
+    }
+
+    /// Encrypts a ballot for a voter and casts it.
+    async fn cast(&self, world: &World, account: usize, ballot: u64) {
+        let (handle, proof) = self.encrypt(world, account, world.vote, (FheType::Bool, ballot)).await;
         let vote = ConfidentialVote::new(world.vote, world.provider(account));
-        let receipt = vote.vote(handles(&answer)[0], proof).send().await.unwrap().get_receipt().await.unwrap();
+        let receipt = vote.vote(handle, proof).send().await.unwrap().get_receipt().await.unwrap();
         assert!(receipt.status(), "the contract takes the ballot");
+    }
+
+    /// The plaintext behind a committed handle.
+    pub(crate) async fn value(&self, handle: B256) -> U256 {
+        let status = self.wait_for(handle, "committed").await;
+        let digest: B256 = status["digest"].as_str().unwrap().parse().unwrap();
+        let object = client().get(format!("{}/ct/{}", self.base, hex::encode(digest))).send().await.unwrap();
+        key().decrypt(&object.bytes().await.unwrap(), handle)
     }
 }
 

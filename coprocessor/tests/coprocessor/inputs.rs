@@ -178,3 +178,16 @@ async fn keys_are_served_as_the_bundle_lists_them() {
         assert_eq!(get(&format!("/v1/keys/{name}")).await.unwrap().status().as_u16(), 404, "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_page_of_any_origin_may_call() {
+    let bench = Bench::start().await;
+    let preflight = client().request("OPTIONS".parse().unwrap(), bench.url("/v1/inputs")).send().await.unwrap();
+    assert_eq!(preflight.status().as_u16(), 204);
+    assert_eq!(preflight.headers()["access-control-allow-methods"], "GET, POST");
+    for path in ["/v1/keys", "/v1/keys/crs.bin", "/v1/keys/none", "/nowhere"] {
+        let answer = client().get(bench.url(path)).send().await.unwrap();
+        assert_eq!(answer.headers()["access-control-allow-origin"], "*", "{path}");
+        assert_eq!(answer.headers()["cross-origin-resource-policy"], "cross-origin", "{path}");
+    }
+}

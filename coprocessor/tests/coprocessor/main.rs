@@ -4,4 +4,6 @@ mod anvil;
 mod chain;
 mod fixture;
 mod inputs;
+mod javascript;
 mod operations;
+mod token;

@@ -23,7 +23,7 @@ fn op(kind: Kind, result: B256, operands: &[B256], plain: Option<U256>) -> Event
 }
 
 impl Bench {
-    async fn say(&self, number: u64, events: Vec<Event>) {
+    pub(crate) async fn say(&self, number: u64, events: Vec<Event>) {
         let at = block(number);
         self.store.apply(CHAIN, &[], &[(at, events, vec![])], at, 0).await.unwrap();
         self.signals.all();
@@ -40,7 +40,7 @@ impl Bench {
     }
 
     /// Waits for the object of a wanted handle and decrypts it.
-    async fn value(&self, handle: B256) -> U256 {
+    pub(crate) async fn value(&self, handle: B256) -> U256 {
         let arrived = |status: &HandleStatus| status.digest.is_some() || status.progress == Progress::Failed;
         let status = self.status_when(handle, arrived).await;
         let digest = status.digest.unwrap_or_else(|| panic!("{handle} failed: {:?}", status.failure));
