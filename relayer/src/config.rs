@@ -163,6 +163,14 @@ pub struct Limits {
     pub pull_grace_s: u64,
     /// Hours that a job which came over HTTP is kept after its end.
     pub pull_retention_h: u64,
+    /// Days that a request of a gateway is kept after its end; 0 keeps all of them.
+    pub request_retention_days: u64,
+    /// Seconds in which shares for a user are collected when there are enough of them.
+    pub user_collect_s: u64,
+    /// Seconds that the shares of a user are kept after that.
+    pub user_retention_s: u64,
+    /// Jobs of users that are kept after their end, whatever their age: of more the oldest go first.
+    pub user_kept: u64,
     /// Requests per second and client address.
     pub requests_per_second: f64,
     /// Requests that a client may make at once.
@@ -180,12 +188,16 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            body_bytes: 128 * 1024,
+            body_bytes: 256 * 1024,
             open_pulls: 10_000,
             open_pulls_per_client: 200,
             pull_timeout_s: 300,
             pull_grace_s: 30,
             pull_retention_h: 7 * 24,
+            request_retention_days: 90,
+            user_collect_s: 60,
+            user_retention_s: 3_600,
+            user_kept: 5_000,
             requests_per_second: 20.0,
             burst: 100.0,
             concurrency: 256,
@@ -308,6 +320,9 @@ impl Config {
             (self.limits.reserved == 0, "limits.reserved"),
             (self.limits.open_pulls_per_client == 0, "limits.open_pulls_per_client"),
             (self.limits.pull_retention_h == 0, "limits.pull_retention_h"),
+            (self.limits.user_collect_s == 0, "limits.user_collect_s"),
+            (self.limits.user_retention_s == 0, "limits.user_retention_s"),
+            (self.limits.user_kept == 0, "limits.user_kept"),
             (self.tx.max_in_flight == 0, "tx.max_in_flight"),
             (self.tx.max_fee_gwei == 0, "tx.max_fee_gwei"),
         ];

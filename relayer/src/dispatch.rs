@@ -1,4 +1,8 @@
-//! Asking the parties: all of them at once, verify here, quorum ends the wait, a short tail collects the rest.
+//! Asking the parties: all of them at once, verify here, quorum ends the wait, a short tail collects the rest. Shares for a
+//! user are collected on, from whoever was not heard of in time, until all parties are in or the time for that is over.
+
+mod tail;
+mod user;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -8,10 +12,14 @@ use alloy_primitives::B256;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+pub use tail::receipts;
+use tail::tail;
+
 use crate::clock::{backoff_ms, now_ms};
 use crate::error::Error;
 use crate::job::{Job, Payload};
-use crate::store::{NewAnswer, PartyStatus, Report, Store, largest_group};
+use crate::state::State;
+use crate::store::{NewAnswer, NewShare, PartyStatus, Recorded, Report, Store, largest_group};
 
 /// What is asked of the parties.
 #[derive(Debug, Clone)]
@@ -35,6 +43,8 @@ pub struct Question {
 pub enum Said {
     /// A verified answer.
     Answer(NewAnswer),
+    /// A sealed share that it has signed.
+    Share(NewShare),
     /// Ask again after so many milliseconds.
     NotYet {
         /// Reason and detail.
@@ -95,6 +105,10 @@ pub struct DispatchRules {
     /// How long a party that does not see the right to a pull's handles is asked again: its endpoint may be behind that of
     /// whoever asks.
     pub grace: Duration,
+    /// How long the last parties are waited for in a round when a quorum of others has spoken.
+    pub last_call: Duration,
+    /// How long shares for a user are collected when there are enough of them.
+    pub collect: Duration,
 }
 
 /// What became of one round of asking.
@@ -109,6 +123,11 @@ pub enum Asked {
         /// Who said what.
         detail: String,
     },
+    /// The job was at `quorum`, and nobody is left whose share could still come.
+    Complete {
+        /// Who is missing for good, and why.
+        detail: String,
+    },
     /// Ask again at this time, milliseconds.
     Again {
         /// When.
@@ -118,7 +137,24 @@ pub enum Asked {
     },
 }
 
-/// Asks all parties that have not answered yet, once.
+/// Answers that a job of this kind needs: signatures that a proof is made of, or shares that a user can open.
+fn needed(committee: &dyn Committee, payload: &Payload) -> usize {
+    match payload {
+        Payload::OnChain(_) | Payload::PublicPull { .. } => committee.threshold(),
+        Payload::UserDecrypt(_) => 2 * committee.faults() + 1,
+    }
+}
+
+/// The parties whose answers go together.
+async fn agreeing(store: &Store, job: &Job) -> Result<BTreeSet<u32>, Error> {
+    if matches!(job.payload, Payload::UserDecrypt(_)) {
+        return store.sharing(job.id).await;
+    }
+    let answers = store.answers(job.id).await?;
+    Ok(largest_group(&answers).iter().map(|answer| answer.party).collect())
+}
+
+/// Asks all parties that have not answered yet, once. Of a job at `quorum`, those whose shares are missing.
 ///
 /// # Errors
 /// Database.
@@ -129,18 +165,18 @@ pub async fn ask(
     tails: &TaskTracker,
     job: &Job,
 ) -> Result<Asked, Error> {
-    let threshold = committee.threshold();
+    let collecting = job.state == State::Quorum;
+    let threshold = needed(committee, &job.payload);
     let known = store.parties(job.id).await?;
-    let answers = store.answers(job.id).await?;
-    if largest_group(&answers).len() >= threshold {
+    let agreeing = agreeing(store, job).await?;
+    if !collecting && agreeing.len() >= threshold {
         // From before a reorganisation or a restart: recording nothing new is enough to move on.
         return quorum_or_later(store, job, threshold).await;
     }
-    let agreeing: BTreeSet<u32> = largest_group(&answers).iter().map(|answer| answer.party).collect();
-    let done = |party: &u32| {
-        agreeing.contains(party)
-            || known.iter().any(|row| row.party == *party && row.status == PartyStatus::Refused.as_str())
-    };
+    let has =
+        |party: u32, status: PartyStatus| known.iter().any(|row| row.party == party && row.status == status.as_str());
+    let agreeing = if user::is_split(committee, job, has) { BTreeSet::new() } else { agreeing };
+    let done = |party: &u32| agreeing.contains(party) || has(*party, PartyStatus::Refused);
     let now = now_ms();
     let parties: Vec<u32> = committee.parties().into_iter().filter(|party| !done(party)).collect();
     let due: Vec<u32> = parties
@@ -151,10 +187,12 @@ pub async fn ask(
     if due.is_empty() {
         return verdict(store, committee, job, threshold).await;
     }
-    let epoch = match job.epoch {
-        Some(epoch) => epoch,
+    let epoch = match (job.epoch, &job.payload) {
+        (Some(epoch), _) => epoch,
+        // A party answers a user from the epoch that it is in.
+        (None, Payload::UserDecrypt(_)) => B256::ZERO,
         // What the last request was answered with; if there was none, the parties will say.
-        None => store.last_epoch(job.chain).await?.unwrap_or_default(),
+        (None, _) => store.last_epoch(job.chain).await?.unwrap_or_default(),
     };
     // Those whose turn comes in the middle of this round must not wait for its end: the others may be waiting for them.
     let later = known.iter().filter(|row| parties.contains(&row.party) && !due.contains(&row.party));
@@ -171,7 +209,7 @@ pub async fn ask(
         patience: rules.patience,
     });
     let mut heard = agreeing.len();
-    let mut last_call = None;
+    let mut last_call = collecting.then(|| tokio::time::Instant::now() + rules.last_call);
     loop {
         // Whoever has not spoken when a quorum of the others has, and said no, does not hold them up for long; and those who
         // are at work already may be waiting for just the party that wants to be asked again.
@@ -186,10 +224,10 @@ pub async fn ask(
         }
         heard += batch.len();
         if heard >= threshold && last_call.is_none() {
-            last_call = Some(tokio::time::Instant::now() + LAST_CALL);
+            last_call = Some(tokio::time::Instant::now() + rules.last_call);
         }
-        if round.take(batch).await? {
-            tails.spawn(tail(store.clone(), job.clone(), rules, threshold, said));
+        if round.take(batch).await?.quorum_now {
+            tails.spawn(tail(store.clone(), job.clone(), rules, threshold, committee.parties().len(), said));
             return Ok(Asked::Quorum);
         }
     }
@@ -228,38 +266,23 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// Records what parties said; `true` once the quorum is there.
-    async fn take(&mut self, batch: Vec<(u32, Said)>) -> Result<bool, Error> {
+    /// Records what parties said.
+    async fn take(&mut self, batch: Vec<(u32, Said)>) -> Result<Recorded, Error> {
         let mut reports = Vec::with_capacity(batch.len());
         for (party, said) in batch {
+            let said = in_grace(self.job, self.rules, said);
             match &said {
-                Said::Answer(_) => self.store.metrics().party_answered(party, self.started.elapsed()),
+                Said::Answer(_) | Said::Share(_) => self.store.metrics().party_answered(party, self.started.elapsed()),
                 Said::EpochNotLive(live) => self.live.push(live.clone()),
                 Said::Invalid(why) => tracing::error!(party, request = %self.job.id, why, "an answer does not verify"),
                 _ => {}
             }
-            let said = self.in_grace(said);
             let report = classify(party, said, self.job.attempts, self.rules.longest_pause);
             let again = in_future(report.retry_at, now_ms());
             self.soonest = self.soonest.into_iter().chain(again).min();
             reports.push(report);
         }
-        Ok(self.store.record(self.job.id, &reports, self.threshold).await?.quorum_now)
-    }
-
-    /// A right that was given a moment ago may not have reached every party's endpoint: what is no refusal yet becomes one when
-    /// the time for that is over. For requests on chain the parties wait by themselves, since these name their block.
-    fn in_grace(&self, said: Said) -> Said {
-        match said {
-            Said::Refused { reason, why }
-                if reason == NOT_PERMITTED
-                    && matches!(self.job.payload, Payload::PublicPull { .. })
-                    && u128::try_from(now_ms() - self.job.since).unwrap_or(0) < self.rules.grace.as_millis() =>
-            {
-                Said::NotYet { why: format!("{reason}: {why}"), retry_after_ms: GRACE_PAUSE_MS }
-            }
-            other => other,
-        }
+        self.store.record(self.job.id, &reports, self.threshold).await
     }
 
     /// When parties hold other epochs than we asked for, the one that most of them hold is asked for next; at least one of
@@ -281,11 +304,25 @@ impl Round<'_> {
     }
 }
 
+/// A right that was given a moment ago may not have reached every party's endpoint: what is no refusal yet becomes one when
+/// the time for that is over. For requests on chain the parties wait by themselves, since these name their block.
+fn in_grace(job: &Job, rules: DispatchRules, said: Said) -> Said {
+    let early = u128::try_from(now_ms() - job.since).unwrap_or(0) < rules.grace.as_millis();
+    match (said, &job.payload) {
+        (Said::Refused { reason, why }, Payload::PublicPull { .. }) if early && reason == NOT_PERMITTED => {
+            Said::NotYet { why: format!("{reason}: {why}"), retry_after_ms: GRACE_PAUSE_MS }
+        }
+        (said, Payload::UserDecrypt(_)) => user::in_grace(early, said),
+        (said, _) => said,
+    }
+}
+
 fn classify(party: u32, said: Said, attempts: u32, longest: Duration) -> Report {
     let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
     let again = |ms: u64| now_ms().saturating_add(i64::try_from(ms.min(longest)).unwrap_or(i64::MAX));
     match said {
-        Said::Answer(answer) => Report { answer: Some(answer), ..report(party, PartyStatus::Answered, "", 0) },
+        Said::Answer(answer) => Report { answer: Some(answer.into()), ..report(party, PartyStatus::Answered, "", 0) },
+        Said::Share(share) => Report { answer: Some(share.into()), ..report(party, PartyStatus::Answered, "", 0) },
         // A little later than it says, so that not all relayers come at the same instant.
         Said::NotYet { why, retry_after_ms } => {
             let jitter = backoff_ms(0, retry_after_ms / 4 + 1, u64::MAX);
@@ -309,11 +346,16 @@ fn classify(party: u32, said: Said, attempts: u32, longest: Duration) -> Report 
 async fn verdict(store: &Store, committee: &dyn Committee, job: &Job, threshold: usize) -> Result<Asked, Error> {
     let rows = store.parties(job.id).await?;
     let refused: Vec<_> = rows.iter().filter(|row| row.status == PartyStatus::Refused.as_str()).collect();
+    if job.state == State::Quorum
+        && let Some(complete) = user::complete(store, committee, job, &refused).await?
+    {
+        return Ok(complete);
+    }
     if committee.parties().len() - refused.len() < threshold {
         let mut reasons = BTreeMap::<&str, usize>::new();
         for row in &refused {
             let detail = row.detail.as_deref().unwrap_or_default();
-            *reasons.entry(detail.split(':').next().unwrap_or_default()).or_default() += 1;
+            *reasons.entry(user::label(&job.payload, detail)).or_default() += 1;
         }
         let reason = reasons.into_iter().max_by_key(|(_, n)| *n).map_or("", |(reason, _)| reason);
         let first = refused.iter().find_map(|row| row.detail.as_deref()).unwrap_or_default();
@@ -341,46 +383,7 @@ async fn verdict(store: &Store, committee: &dyn Committee, job: &Job, threshold:
     Ok(Asked::Again { at, detail })
 }
 
-/// Late answers, for the record.
-async fn tail(store: Store, job: Job, rules: DispatchRules, threshold: usize, mut said: mpsc::Receiver<(u32, Said)>) {
-    let collect = async {
-        while let Some((party, said)) = said.recv().await {
-            let report = classify(party, said, 0, rules.longest_pause);
-            if let Err(error) = store.record(job.id, &[report], threshold).await {
-                tracing::warn!(request = %job.id, %error, "a late answer is not recorded");
-            }
-        }
-    };
-    // Whoever is not done by then is late; the receipts of the others will say so.
-    let _ = tokio::time::timeout(rules.tail, collect).await;
-}
-
-/// Fetches the receipts of the parties that answered, some time after the quorum.
-pub async fn receipts(store: Store, committee: std::sync::Arc<dyn Committee>, job: B256, pause: Duration) {
-    for round in 0..RECEIPT_ROUNDS {
-        tokio::time::sleep(pause * 2u32.pow(round)).await;
-        let have = store.receipt_parties(job).await.unwrap_or_default();
-        let Ok(answers) = store.answers(job).await else { return };
-        let missing: Vec<u32> = answers.iter().map(|a| a.party).filter(|party| !have.contains(party)).collect();
-        if missing.is_empty() {
-            return;
-        }
-        let asked = missing.iter().map(|party| async { (*party, committee.receipt(*party, job).await) });
-        for (party, receipt) in futures::future::join_all(asked).await {
-            if let Some(receipt) = receipt
-                && let Err(error) = store.record_receipt(job, party, &receipt.bytes, receipt.mpc_micros).await
-            {
-                tracing::warn!(request = %job, party, %error, "a receipt is not recorded");
-            }
-        }
-    }
-}
-
 /// Reason of a party that does not see the right to decrypt.
 const NOT_PERMITTED: &str = "not-permitted";
 /// Pause before such a party is asked again.
 const GRACE_PAUSE_MS: u64 = 1_000;
-/// How long the last parties are waited for when a quorum of others did not answer.
-const LAST_CALL: Duration = Duration::from_secs(2);
-/// Times that receipts are asked for, each after twice the pause before.
-const RECEIPT_ROUNDS: u32 = 6;

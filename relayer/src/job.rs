@@ -1,6 +1,7 @@
 //! Jobs: what is asked for, and the facts that the chain holds about it.
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
+use kms_chain::permit::{HandleContract, Permit, UserRequest};
 use kms_chain::request::{Finality, Request};
 use serde::{Deserialize, Serialize};
 
@@ -71,8 +72,69 @@ pub enum Payload {
         /// Extra data that the answer carries.
         extra_data: Bytes,
     },
+    /// Collect sealed shares for a user, whose client puts them together.
+    UserDecrypt(UserPayload),
 }
 
+/// A user decryption as it is stored: permit, signature, and what to read by it. The host chain is the job's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UserPayload {
+    /// Who signed.
+    pub user: Address,
+    /// Whose handles are read, if not the user's own.
+    pub delegator: Option<Address>,
+    /// ML-KEM public key that shares are sealed to.
+    pub public_key: Bytes,
+    /// Contracts of the permit.
+    pub contracts: Vec<Address>,
+    /// First second of validity.
+    pub start: u64,
+    /// Days of validity.
+    pub days: u64,
+    /// Extra data of the permit, byte for byte.
+    pub extra_data: Bytes,
+    /// The user's signature over the permit.
+    pub signature: Bytes,
+    /// Handles, each with its contract, in the order of the shares.
+    pub pairs: Vec<(B256, Address)>,
+}
+
+impl From<UserRequest> for UserPayload {
+    fn from(r: UserRequest) -> Self {
+        let Permit { user, delegator, public_key, contracts, start, days, extra_data } = r.permit;
+        let pairs = r.pairs.iter().map(|pair| (pair.handle, pair.contract)).collect();
+        Self { user, delegator, public_key, contracts, start, days, extra_data, signature: r.signature, pairs }
+    }
+}
+
+impl UserPayload {
+    /// The request, on its host chain.
+    #[must_use]
+    pub fn request(&self, host_chain_id: u64) -> UserRequest {
+        UserRequest {
+            host_chain_id,
+            permit: Permit {
+                user: self.user,
+                delegator: self.delegator,
+                public_key: self.public_key.clone(),
+                contracts: self.contracts.clone(),
+                start: self.start,
+                days: self.days,
+                extra_data: self.extra_data.clone(),
+            },
+            signature: self.signature.clone(),
+            pairs: self
+                .pairs
+                .iter()
+                .map(|(handle, contract)| HandleContract { handle: *handle, contract: *contract })
+                .collect(),
+        }
+    }
+}
+
+/// Kind of the jobs that collect shares for a user.
+pub(crate) const USER_KIND: &str = "user-decrypt";
 /// Version of the stored payload.
 const PAYLOAD_VERSION: u8 = 1;
 
@@ -90,15 +152,7 @@ impl Payload {
         match self {
             Payload::OnChain(_) => "on-chain",
             Payload::PublicPull { .. } => "public-pull",
-        }
-    }
-
-    /// Handles in the order of the cleartexts.
-    #[must_use]
-    pub fn handles(&self) -> &[B256] {
-        match self {
-            Payload::OnChain(request) => &request.handles,
-            Payload::PublicPull { handles, .. } => handles,
+            Payload::UserDecrypt(_) => USER_KIND,
         }
     }
 
@@ -314,7 +368,19 @@ mod tests {
     #[test]
     fn payloads_are_read_back() {
         let pull = Payload::PublicPull { handles: vec![B256::repeat_byte(1)], extra_data: Bytes::from(vec![0]) };
-        for payload in [Payload::OnChain(request()), pull] {
+        let user = UserPayload {
+            user: Address::repeat_byte(1),
+            delegator: Some(Address::repeat_byte(2)),
+            public_key: vec![3; 800].into(),
+            contracts: vec![Address::repeat_byte(4)],
+            start: u64::MAX,
+            days: 365,
+            extra_data: vec![0].into(),
+            signature: vec![5; 70].into(),
+            pairs: vec![(B256::repeat_byte(6), Address::repeat_byte(4))],
+        };
+        assert_eq!(UserPayload::from(user.request(7)), user);
+        for payload in [Payload::OnChain(request()), pull, Payload::UserDecrypt(user)] {
             let text = payload.to_text().unwrap();
             assert_eq!(Payload::from_text(&text).unwrap(), payload);
             assert!(text.contains(payload.kind()), "{text}");

@@ -17,6 +17,7 @@ mod run;
 pub mod state;
 pub mod store;
 pub mod tx;
+pub mod views;
 pub mod watch;
 
 pub use error::Error;

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::B256;
+use alloy_primitives::{B256, Keccak256};
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use kms_chain::{extra_data::ExtraData, manifest::Manifest};
-use kms_client::transport::{Outcome, PartyError};
+use kms_client::transport::{Outcome, PartyError, UserOutcome};
+use kms_client::user::Group;
 use kms_client::verify;
 use prost::Message;
 use tokio::sync::mpsc;
@@ -15,7 +17,7 @@ use crate::config::Tls;
 use crate::dispatch::{Committee, Question, Receipt, Said};
 use crate::error::Error;
 use crate::job::Payload;
-use crate::store::NewAnswer;
+use crate::store::{NewAnswer, NewShare};
 
 /// The certificate by which the parties know this relayer.
 #[derive(Debug)]
@@ -55,6 +57,21 @@ impl Parties {
         Ok(Self { parties, manifest: Arc::new(manifest.clone()) })
     }
 
+    /// What the parties of a question say, as they say it.
+    fn answers(&self, question: &Question) -> Result<BoxStream<'static, (u32, Said)>, String> {
+        let parties = question.parties.clone();
+        if let Payload::UserDecrypt(payload) = &question.payload {
+            let request = payload.request(question.chain);
+            if request.id(self.manifest.decryption_domain.verifying_contract) != question.job {
+                return Err("the stored permit does not have its id".into());
+            }
+            let outcomes = self.parties.user_decrypt_some(parties, &request);
+            return Ok(outcomes.map(|(party, outcome)| (party, user_said(outcome))).boxed());
+        }
+        let outcomes = self.parties.decrypt_some(parties, &self.question(question)?);
+        Ok(outcomes.map(|(party, outcome)| (party, said(outcome))).boxed())
+    }
+
     fn question(&self, question: &Question) -> Result<verify::Question, String> {
         let committee = &self.manifest.committee;
         let asked = match &question.payload {
@@ -69,6 +86,7 @@ impl Parties {
                 let epoch = named.unwrap_or(question.epoch);
                 verify::Question::public(committee, question.chain, handles, extra_data, epoch)
             }
+            Payload::UserDecrypt(_) => return Err("a user decryption has no cleartexts".into()),
         };
         let asked = asked.map_err(|e| e.to_string())?;
         if asked.id() == question.job { Ok(asked) } else { Err("the stored request does not have its id".into()) }
@@ -97,8 +115,8 @@ impl Committee for Parties {
         let (send, receive) = mpsc::channel(question.parties.len().max(1));
         let this = self.clone();
         tokio::spawn(async move {
-            let asked = match this.question(&question) {
-                Ok(asked) => asked,
+            let mut answers = match this.answers(&question) {
+                Ok(answers) => answers,
                 Err(why) => {
                     for party in question.parties {
                         let said = Said::Refused { reason: "malformed".into(), why: why.clone() };
@@ -107,7 +125,6 @@ impl Committee for Parties {
                     return;
                 }
             };
-            let mut outcomes = this.parties.decrypt_some(question.parties.clone(), &asked);
             let limit = tokio::time::sleep(question.patience);
             tokio::pin!(limit);
             let mut missing = question.parties;
@@ -116,10 +133,10 @@ impl Committee for Parties {
                     // Nobody listens any more: the calls end with the stream.
                     () = send.closed() => return,
                     () = &mut limit => break,
-                    next = outcomes.next() => {
-                        let Some((party, outcome)) = next else { return };
+                    next = answers.next() => {
+                        let Some((party, said)) = next else { return };
                         missing.retain(|m| *m != party);
-                        if send.send((party, said(outcome))).await.is_err() {
+                        if send.send((party, said)).await.is_err() {
                             return;
                         }
                     }
@@ -165,6 +182,40 @@ fn said(outcome: Result<Outcome, PartyError>) -> Said {
         Err(error @ PartyError::Bad(_)) => Said::Invalid(error.to_string()),
         Err(error) => Said::Unreachable(error.to_string()),
     }
+}
+
+/// What a party says about a user decryption. A share in the outcome is authenticated.
+#[must_use]
+pub fn user_said(outcome: Result<UserOutcome, PartyError>) -> Said {
+    match outcome {
+        Ok(UserOutcome::Answer(share)) => Said::Share(NewShare {
+            group: group_id(&share.group),
+            share: share.response.share,
+            signature: share.response.signature,
+            extra_data: share.response.extra_data,
+        }),
+        Ok(UserOutcome::NotYet { reason, detail, retry_after }) => Said::NotYet {
+            why: format!("{}: {detail}", label(reason.as_str_name(), "NOT_YET_REASON_")),
+            retry_after_ms: retry_after_ms(retry_after),
+        },
+        Ok(UserOutcome::Refused { reason, detail }) => {
+            Said::Refused { reason: label(reason.as_str_name(), "REFUSED_REASON_"), why: detail }
+        }
+        Ok(UserOutcome::EpochNotLive { live }) => Said::EpochNotLive(live),
+        Err(error @ PartyError::Bad(_)) => Said::Invalid(error.to_string()),
+        Err(error) => Said::Unreachable(error.to_string()),
+    }
+}
+
+/// Names a group by one word: shares are put together if epoch, key and digests are the same.
+fn group_id(group: &Group) -> B256 {
+    let mut hash = Keccak256::new();
+    hash.update(group.epoch);
+    hash.update(group.key);
+    for digest in &group.digests {
+        hash.update(digest);
+    }
+    hash.finalize()
 }
 
 /// At least a little, so that a party can't make us ask without pause.

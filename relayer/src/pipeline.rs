@@ -264,6 +264,8 @@ impl Pipeline {
     /// `dispatched`: ask.
     async fn ask(&self, job: &Job) -> Result<Next, Error> {
         match dispatch::ask(&self.store, &*self.committee, self.rules.dispatch, &self.tails, job).await? {
+            // Parties keep nothing of a user decryption, so there are no receipts of it.
+            Asked::Quorum if matches!(job.payload, Payload::UserDecrypt(_)) => Ok(Next::GoOn),
             Asked::Quorum => {
                 let (store, committee) = (self.store.clone(), self.committee.clone());
                 let pause = self.rules.dispatch.tail.max(Duration::from_millis(5)) * 4;
@@ -278,14 +280,49 @@ impl Pipeline {
                 Ok(Next::LetGo)
             }
             Asked::Again { at, detail } => Ok(Next::Wait { at, reason: "parties", detail }),
+            Asked::Complete { .. } => Ok(Next::GoOn),
+        }
+    }
+
+    /// `quorum` of a user's job: enough shares are there; whoever is missing is asked for a while.
+    async fn collect(&self, job: &Job) -> Result<Next, Error> {
+        let after = |wait: Duration| job.since.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+        let (rules, now) = (self.rules.dispatch, now_ms());
+        let end = after(rules.collect);
+        if now >= end {
+            let shares = self.store.sharing(job.id).await?.len();
+            let detail = format!("{shares} of {} shares", self.committee.parties().len());
+            self.store.shift(job.id, State::Quorum, State::Done, "", &detail).await?;
+            return Ok(Next::LetGo);
+        }
+        // Those that were asked with the quorum have their last call first.
+        let last_call = after(rules.last_call);
+        if now < last_call {
+            let detail = "the parties that were asked last".to_owned();
+            return Ok(Next::Wait { at: last_call.min(end), reason: "collecting", detail });
+        }
+        match dispatch::ask(&self.store, &*self.committee, rules, &self.tails, job).await? {
+            Asked::Again { at, detail } => Ok(Next::Wait { at: at.min(end), reason: "collecting", detail }),
+            Asked::Complete { detail } => {
+                self.store.shift(job.id, State::Quorum, State::Done, "", &detail).await?;
+                Ok(Next::LetGo)
+            }
+            // There is a quorum, and who is in it does not refuse.
+            Asked::Quorum | Asked::Refused { .. } => {
+                Ok(Next::Wait { at: end, reason: "collecting", detail: "the end of the collection".into() })
+            }
         }
     }
 
     /// `quorum`: post the answer, or be done if nobody wants it posted.
     async fn finish(&self, job: &Job) -> Result<Next, Error> {
-        let Payload::OnChain(request) = &job.payload else {
-            self.store.shift(job.id, State::Quorum, State::Done, "", "").await?;
-            return Ok(Next::LetGo);
+        let request = match &job.payload {
+            Payload::OnChain(request) => request,
+            Payload::PublicPull { .. } => {
+                self.store.shift(job.id, State::Quorum, State::Done, "", "").await?;
+                return Ok(Next::LetGo);
+            }
+            Payload::UserDecrypt(_) => return self.collect(job).await,
         };
         let Some(destination) = self.destinations.get(&job.chain) else {
             let detail = format!("chain {} is not configured any more", job.chain);

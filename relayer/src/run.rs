@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::now_ms;
-use crate::config::{ChainConfig, Config};
+use crate::config::{ChainConfig, Config, Limits};
 use crate::dispatch::{Committee, DispatchRules};
 use crate::error::Error;
 use crate::http::{Api, RateLimit, router};
@@ -22,16 +22,22 @@ use crate::parties;
 use crate::pipeline::{Destination, Pipeline, PipelineRules, Ranks};
 use crate::store::{ChainRules, Store};
 use crate::tx::{Signer, TxManager};
+use crate::views::{ChainViews, Judge};
 use crate::watch::ChainSink;
 
 /// Seconds after a deadline in which an answer is still taken; the gateway's `FULFIL_GRACE`.
 const FULFIL_GRACE_S: u64 = 300;
 /// How often the transaction manager looks, when no block wakes it.
 const TX_TICK: Duration = Duration::from_secs(1);
-/// Pulls deleted in one transaction.
+/// Jobs deleted in one transaction.
 const PRUNE_STEP: usize = 100;
-/// Seconds between two looks for pulls to delete.
-const PRUNE_ROUNDS: u64 = 60;
+/// Seconds between two looks for jobs to delete.
+const PRUNE_ROUNDS: u64 = 15;
+/// How long the last parties are waited for in a round when a quorum of others did not answer.
+const LAST_CALL: Duration = Duration::from_secs(2);
+/// How often the right of a user is looked for before it counts as missing, and the pause in between.
+const LOOKS: u32 = 4;
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// Rounds between two looks at the balance.
 const BALANCE_ROUNDS: u64 = 30;
 /// How long whoever minds an account's nonces keeps others of the same database from it.
@@ -72,14 +78,17 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let tasks = TaskTracker::new();
     let mut destinations = BTreeMap::new();
     let mut followers = BTreeMap::new();
+    let mut lenses = BTreeMap::new();
     for chain in &config.chains {
-        let (status, destination) = start_chain(&config, chain, &manifest, &store, &signer, &cancel, &tasks).await?;
+        let (status, destination, rpc) =
+            start_chain(&config, chain, &manifest, &store, &signer, &cancel, &tasks).await?;
         followers.insert(chain.chain_id, status);
+        lenses.insert(chain.chain_id, (rpc, destination.lens));
         destinations.insert(chain.chain_id, destination);
     }
     let pipeline = Pipeline::new(store.clone(), committee.clone(), destinations, pipeline_rules(&config));
     let working = tokio::spawn(pipeline.run(cancel.clone()));
-    tasks.spawn(expire_pulls(store.clone(), config.limits.pull_retention_h, cancel.clone()));
+    tasks.spawn(expire_pulls(store.clone(), config.limits.clone(), cancel.clone()));
 
     let api = Arc::new(Api {
         store: store.clone(),
@@ -90,6 +99,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
         open_pulls: config.limits.open_pulls,
         open_pulls_per_client: config.limits.open_pulls_per_client,
         pull_timeout_s: config.limits.pull_timeout_s,
+        decryption_contract: manifest.decryption_domain.verifying_contract,
+        judge: Judge::new(Arc::new(ChainViews::new(lenses)), LOOKS, LOOK_PAUSE),
+        collect: Duration::from_secs(config.limits.user_collect_s),
         draining: AtomicBool::new(false),
     });
     let service = router(api.clone()).into_make_service_with_connect_info::<SocketAddr>();
@@ -129,7 +141,7 @@ async fn start_chain(
     signer: &Signer,
     cancel: &CancellationToken,
     tasks: &TaskTracker,
-) -> Result<(FollowerStatus, Destination), Error> {
+) -> Result<(FollowerStatus, Destination, Chain), Error> {
     let id = chain.chain_id;
     let host = manifest.chain(id).ok_or_else(|| Error::Config(format!("chain {id} is not in the manifest")))?;
     let rpc = Chain::connect(&chain.rpc, id).await.map_err(|e| Error::Chain(e.to_string()))?;
@@ -147,9 +159,9 @@ async fn start_chain(
     );
     let status = follower.status();
     tasks.spawn(follower.run(cancel.clone()));
-    let manager = Arc::new(TxManager::new(store.clone(), Arc::new(rpc), signer.clone(), id, config.tx.rules()));
+    let manager = Arc::new(TxManager::new(store.clone(), Arc::new(rpc.clone()), signer.clone(), id, config.tx.rules()));
     tasks.spawn(mind_transactions(store.clone(), manager.clone(), cancel.clone()));
-    Ok((status, Destination { gateway, lens: host.contracts.guard_lens, manager }))
+    Ok((status, Destination { gateway, lens: host.contracts.guard_lens, manager }, rpc))
 }
 
 /// Runs the manager's rounds: after every change of the chain, and at least every [`TX_TICK`].
@@ -181,16 +193,13 @@ async fn mind_transactions(store: Store, manager: Arc<TxManager>, cancel: Cancel
     }
 }
 
-/// Ends pulls whose time is over, and deletes those that ended long ago.
-async fn expire_pulls(store: Store, retention_h: u64, cancel: CancellationToken) {
-    let retention = i64::try_from(retention_h.saturating_mul(3_600_000)).unwrap_or(i64::MAX);
-    let mut full = false;
+/// Ends pulls whose time is over, and deletes what ended long ago.
+async fn expire_pulls(store: Store, limits: Limits, cancel: CancellationToken) {
     for round in 0u64.. {
-        // A full step says that there is more: the next one follows in the next round, so that others come in between.
-        if full || round % PRUNE_ROUNDS == 0 {
-            match store.prune_pulls(now_ms().saturating_sub(retention), PRUNE_STEP).await {
-                Ok(pruned) => full = pruned == PRUNE_STEP,
-                Err(error) => tracing::error!(%error, "old pulls can't be deleted"),
+        if round % PRUNE_ROUNDS == 0 {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = forget(&store, &limits) => {}
             }
         }
         if let Err(error) = store.expire_pulls().await {
@@ -199,6 +208,29 @@ async fn expire_pulls(store: Store, retention_h: u64, cancel: CancellationToken)
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+/// Deletes what ended long ago, in steps, so that others come in between.
+async fn forget(store: &Store, limits: &Limits) {
+    let before =
+        |seconds: u64| now_ms().saturating_sub(i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX));
+    let users = before(limits.user_retention_s);
+    while pruned(store.prune_users(users, limits.user_kept, PRUNE_STEP).await) {}
+    let pulls = before(limits.pull_retention_h.saturating_mul(3_600));
+    while pruned(store.prune_pulls(pulls, PRUNE_STEP).await) {}
+    let requests = before(limits.request_retention_days.saturating_mul(86_400));
+    while limits.request_retention_days > 0 && pruned(store.prune_requests(requests, PRUNE_STEP).await) {}
+}
+
+/// Whether there is more to delete. An error is said, and the next round tries again.
+fn pruned(result: Result<usize, Error>) -> bool {
+    match result {
+        Ok(count) => count == PRUNE_STEP,
+        Err(error) => {
+            tracing::error!(%error, "old jobs can't be deleted");
+            false
         }
     }
 }
@@ -213,6 +245,8 @@ fn pipeline_rules(config: &Config) -> PipelineRules {
             tail: Duration::from_millis(config.parties.tail_ms),
             longest_pause: Duration::from_secs(config.parties.longest_pause_s),
             grace: Duration::from_secs(config.limits.pull_grace_s),
+            last_call: LAST_CALL,
+            collect: Duration::from_secs(config.limits.user_collect_s),
         },
         ranks: Ranks { known: config.relayers.known.clone(), slot: Duration::from_millis(config.relayers.slot_ms) },
         tick: Duration::from_millis(250),

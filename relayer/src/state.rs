@@ -96,8 +96,8 @@ impl State {
             (_, Orphaned | Mined | Expired) | (Final | Dispatched | Quorum | Submitting, Seen) => true,
             (Mined | Done | Expired | Cancelled | Refused | Orphaned, Seen) => true,
             (_, Cancelled) => true,
-            // A pull job that failed is asked for again.
-            (Expired | Refused, Final) => true,
+            // A pull job that failed is asked for again, and one that lacks the shares of some parties collects on.
+            (Expired | Refused, Final) | (Done, Quorum) => true,
             // The way of a request.
             (Seen, Final) | (Final, Dispatched) | (Dispatched, Quorum | Refused) => true,
             (Quorum, Submitting | Done) | (Submitting, Quorum) | (Mined, Done) => true,

@@ -1,14 +1,19 @@
-//! The HTTP API: public decryptions by pull, and the timeline of every request.
+//! The HTTP API: public decryptions by pull, decryptions for users, and the timeline of every request.
 
+mod body;
+mod cors;
 mod limits;
 mod pull;
 mod requests;
+mod user;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use alloy_primitives::Address;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State as Shared};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -23,6 +28,7 @@ pub use limits::RateLimit;
 
 use crate::dispatch::Committee;
 use crate::store::Store;
+use crate::views::Judge;
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -43,6 +49,12 @@ pub struct Api {
     pub open_pulls_per_client: u64,
     /// Seconds after which a pull job is given up.
     pub pull_timeout_s: u64,
+    /// Contract of the domain that parties sign in: a permit is signed for it.
+    pub decryption_contract: Address,
+    /// Refuses early what the parties would refuse.
+    pub judge: Judge,
+    /// How long shares are collected when there are enough of them.
+    pub collect: Duration,
     /// Set when the process is about to end.
     pub draining: AtomicBool,
 }
@@ -52,6 +64,10 @@ pub fn router(api: Arc<Api>) -> Router {
     let limited = Router::new()
         .route("/v2/public-decrypt", post(pull::submit))
         .route("/v2/public-decrypt/{job}", get(pull::result))
+        .route("/v2/user-decrypt", post(user::submit))
+        .route("/v2/user-decrypt/{job}", get(user::result))
+        .route("/v2/delegated-user-decrypt", post(user::submit_delegated))
+        .route("/v2/delegated-user-decrypt/{job}", get(user::result_delegated))
         .route("/requests/{id}", get(requests::timeline))
         .route_layer(middleware::from_fn_with_state(api.clone(), limit));
     Router::new()
@@ -61,6 +77,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/metrics", get(metrics))
         .fallback(async || Failure::not_found("there is nothing at this path"))
         .layer(DefaultBodyLimit::max(api.body_bytes))
+        .layer(middleware::from_fn(cors::open))
         .layer(middleware::from_fn_with_state(api.clone(), count))
         .with_state(api)
 }

@@ -16,8 +16,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::limits::client_key;
-use super::{Api, Failure, hash, with_retry_after};
+use super::{Api, Failure, body, hash, with_retry_after};
 use crate::clock::now_ms;
+use crate::error::Error;
 use crate::job::{Job, Payload};
 use crate::state::State;
 use crate::store::{NewPull, Pulled, StoredAnswer, largest_group};
@@ -36,12 +37,7 @@ pub(super) async fn submit(
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     body: Result<Json<Submission>, JsonRejection>,
 ) -> Result<Response, Failure> {
-    let Json(body) = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than is admitted")
-        }
-        _ => Failure::bad_request("malformed_json", rejection.body_text()),
-    })?;
+    let body = body::json(body)?;
     if api.draining.load(Ordering::Relaxed) {
         return Err(Failure::busy("the relayer is about to restart", 5));
     }
@@ -49,7 +45,12 @@ pub(super) async fn submit(
     let extra_data = extra_data(&api, &body.extra_data)?;
     let deadline = u64::try_from(now_ms() / 1000).unwrap_or(0) + api.pull_timeout_s;
     let new = NewPull { chain, handles, extra_data, deadline, client: client_key(client.ip()) };
-    match api.store.submit_pull(new, api.open_pulls, api.open_pulls_per_client).await {
+    put(api.store.submit_pull(new, api.open_pulls, api.open_pulls_per_client).await)
+}
+
+/// What is said about a question that was recorded, or was not.
+pub(super) fn put(pulled: Result<Pulled, Error>) -> Result<Response, Failure> {
+    match pulled {
         Ok(Pulled::Job(job)) => Ok(queued(job.id)),
         Ok(Pulled::Full) => Err(Failure::busy("too many decryptions are under way", 10)),
         Ok(Pulled::TooManyOfYours) => {
@@ -111,12 +112,15 @@ pub(super) async fn result(Shared(api): Shared<Arc<Api>>, Path(id): Path<String>
         }
         State::Refused => Ok(failed(&job, StatusCode::BAD_REQUEST, "refused")),
         State::Expired => Ok(failed(&job, StatusCode::GATEWAY_TIMEOUT, "timeout")),
-        _ => {
-            let body = json!({ "status": "queued", "requestId": id, "result": { "jobId": id } });
-            let wait = u64::try_from((job.next_attempt - now_ms()).max(0) / 1000).unwrap_or(0);
-            Ok(with_retry_after((StatusCode::ACCEPTED, Json(body)).into_response(), Some(wait + 1)))
-        }
+        _ => Ok(still_running(&job)),
     }
+}
+
+/// Come again after the next attempt.
+pub(super) fn still_running(job: &Job) -> Response {
+    let body = json!({ "status": "queued", "requestId": job.id, "result": { "jobId": job.id } });
+    let wait = u64::try_from((job.next_attempt - now_ms()).max(0) / 1000).unwrap_or(0);
+    with_retry_after((StatusCode::ACCEPTED, Json(body)).into_response(), Some(wait + 1))
 }
 
 fn succeeded(job: &Job, group: &[&StoredAnswer]) -> Response {
@@ -132,7 +136,7 @@ fn succeeded(job: &Job, group: &[&StoredAnswer]) -> Response {
     (StatusCode::OK, Json(body)).into_response()
 }
 
-fn failed(job: &Job, status: StatusCode, label: &str) -> Response {
+pub(super) fn failed(job: &Job, status: StatusCode, label: &str) -> Response {
     let label = job.reason.as_deref().unwrap_or(label);
     let message = job.detail.as_deref().unwrap_or("the decryption did not succeed");
     let body = json!({ "status": "failed", "requestId": job.id, "error": { "label": label, "message": message } });

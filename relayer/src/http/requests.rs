@@ -7,6 +7,7 @@ use axum::extract::{Path, State as Shared};
 use serde::Serialize;
 
 use super::{Api, Failure, hash};
+use crate::job::Payload;
 use crate::state::State;
 use crate::store::{View, largest_group};
 
@@ -104,6 +105,7 @@ fn waiting_for(view: &View) -> Option<String> {
         State::Seen => "the finality that the request asks for",
         State::Final => "a free worker",
         State::Dispatched => "answers of the parties",
+        State::Quorum if matches!(job.payload, Payload::UserDecrypt(_)) => "the shares of the other parties",
         State::Quorum => "its transaction",
         State::Submitting => "its transaction to be mined",
         State::Mined => "blocks on top of the answer",

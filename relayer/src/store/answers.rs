@@ -3,11 +3,13 @@
 use alloy_primitives::{Address, B256, Bytes};
 use sqlx::any::AnyRow;
 
-use super::jobs::{job_in, none_if_empty, shift_in};
+use super::jobs::{none_if_empty, shift_in};
 use super::row::{Columns, int};
+use super::shares::{NewShare, insert_share, sharing_in};
 use super::{Store, Tx};
 use crate::clock::now_ms;
 use crate::error::Error;
+use crate::job::USER_KIND;
 use crate::state::State;
 
 /// What a party said last.
@@ -81,47 +83,83 @@ pub struct Report {
     /// Ask it again at this time, milliseconds.
     pub retry_at: i64,
     /// The answer, with status [`PartyStatus::Answered`].
-    pub answer: Option<NewAnswer>,
+    pub answer: Option<Given>,
+}
+
+/// What a party answers with, by the kind of the job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// Cleartexts for everybody.
+    Cleartexts(NewAnswer),
+    /// A share for one user.
+    Share(NewShare),
+}
+
+impl From<NewAnswer> for Given {
+    fn from(answer: NewAnswer) -> Self {
+        Self::Cleartexts(answer)
+    }
+}
+
+impl From<NewShare> for Given {
+    fn from(share: NewShare) -> Self {
+        Self::Share(share)
+    }
 }
 
 /// What became of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded {
-    /// Answers that agree on cleartexts and extra data, of the largest group.
+    /// Answers of the largest group: they agree on cleartexts and extra data, or their shares can be put together.
     pub agreeing: usize,
     /// This report completed the quorum.
     pub quorum_now: bool,
 }
 
 impl Store {
-    /// Records what parties said, and moves the job to `quorum` when `threshold` answers agree: one transaction.
+    /// Records what parties said, and moves the job to `quorum` when `threshold` answers agree: one transaction. What is said
+    /// about a job that was deleted meanwhile is forgotten.
     ///
     /// # Errors
     /// Database.
     pub async fn record(&self, job: B256, reports: &[Report], threshold: usize) -> Result<Recorded, Error> {
         let mut tx = self.begin().await?;
-        let state = job_in(&mut tx, job).await?.map(|job| job.state);
-        let late = !matches!(state, Some(State::Dispatched));
+        let row = sqlx::query("SELECT state, kind FROM jobs WHERE id = $1")
+            .bind(job.to_vec())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(row) = row else { return Ok(Recorded { agreeing: 0, quorum_now: false }) };
+        let late = row.state("state")? != State::Dispatched;
         let now = now_ms();
         for report in reports {
             set_party(&mut tx, job, report, now).await?;
-            if let Some(answer) = &report.answer {
-                insert_answer(&mut tx, job, report.party, answer, late, now).await?;
+            match &report.answer {
+                Some(Given::Cleartexts(answer)) => {
+                    insert_answer(&mut tx, job, report.party, answer, late, now).await?;
+                }
+                Some(Given::Share(share)) => insert_share(&mut tx, job, report.party, share, now).await?,
+                None => {}
             }
         }
-        let answers = answers_in(&mut tx, job).await?;
-        let group = largest_group(&answers);
-        let mut quorum_now = false;
-        if let (true, Some(first)) = (group.len() >= threshold && !late, group.first()) {
-            sqlx::query("UPDATE jobs SET cleartexts = $1, extra_data = $2 WHERE id = $3 AND state = 'dispatched'")
-                .bind(first.answer.cleartexts.to_vec())
-                .bind(first.answer.extra_data.to_vec())
-                .bind(job.to_vec())
-                .execute(&mut *tx)
-                .await?;
-            let detail = format!("{} of {threshold} signatures", group.len());
-            quorum_now = shift_in(&mut tx, job, State::Dispatched, State::Quorum, "", &detail).await?;
-        }
+        let (agreeing, detail) = if row.text("kind")? == USER_KIND {
+            let sharing = sharing_in(&mut tx, job).await?.len();
+            (sharing, format!("{sharing} of {threshold} shares"))
+        } else {
+            let answers = answers_in(&mut tx, job).await?;
+            let group = largest_group(&answers);
+            if let (true, Some(first)) = (group.len() >= threshold && !late, group.first()) {
+                sqlx::query("UPDATE jobs SET cleartexts = $1, extra_data = $2 WHERE id = $3 AND state = 'dispatched'")
+                    .bind(first.answer.cleartexts.to_vec())
+                    .bind(first.answer.extra_data.to_vec())
+                    .bind(job.to_vec())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            (group.len(), format!("{} of {threshold} signatures", group.len()))
+        };
+        let quorum_now = agreeing >= threshold
+            && !late
+            && shift_in(&mut tx, job, State::Dispatched, State::Quorum, "", &detail).await?;
         tx.commit().await?;
         if quorum_now {
             self.metrics.transition(State::Quorum, 1);
@@ -129,7 +167,7 @@ impl Store {
         for report in reports {
             self.metrics.party(report.party, report.status);
         }
-        Ok(Recorded { agreeing: group.len(), quorum_now })
+        Ok(Recorded { agreeing, quorum_now })
     }
 
     /// The verified answers to a job, by party.

@@ -8,7 +8,10 @@ mod answers;
 mod chain;
 mod jobs;
 mod outbox;
+mod pulls;
+mod retention;
 mod row;
+mod shares;
 mod view;
 
 use std::sync::Arc;
@@ -21,10 +24,12 @@ use tokio::sync::watch;
 use crate::error::Error;
 use crate::metrics::Metrics;
 
-pub use answers::{NewAnswer, PartyStatus, Recorded, Report, StoredAnswer, largest_group};
+pub use answers::{Given, NewAnswer, PartyStatus, Recorded, Report, StoredAnswer, largest_group};
 pub use chain::{Applied, ChainRules, Cursor, Quarantined};
-pub use jobs::{NewPull, Pulled, Work};
+pub use jobs::Work;
 pub use outbox::{Account, Attempt, Mined, NewAttempt, NewTransaction, Outgoing, Purpose, TxState};
+pub use pulls::{NewPull, NewUser, Pulled};
+pub use shares::{GROUPS_PER_PARTY, NewShare, StoredShare};
 pub use view::{PartyRow, TimelineRow, TransactionRow, View};
 
 /// Which database it is.
@@ -135,18 +140,24 @@ async fn sqlite_pool(url: &str, connections: u32) -> Result<AnyPool, Error> {
 }
 
 fn migrations(backend: Backend) -> Migrator {
-    let [initial, clients] = match backend {
+    let [initial, clients, user_shares] = match backend {
         Backend::Sqlite => [
             include_str!("../../migrations/sqlite/0001_initial.sql"),
             include_str!("../../migrations/sqlite/0002_clients.sql"),
+            include_str!("../../migrations/sqlite/0003_user_shares.sql"),
         ],
         Backend::Postgres => [
             include_str!("../../migrations/postgres/0001_initial.sql"),
             include_str!("../../migrations/postgres/0002_clients.sql"),
+            include_str!("../../migrations/postgres/0003_user_shares.sql"),
         ],
     };
     let migration = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    Migrator::with_migrations(vec![migration(1, "initial", initial), migration(2, "clients", clients)])
+    Migrator::with_migrations(vec![
+        migration(1, "initial", initial),
+        migration(2, "clients", clients),
+        migration(3, "user_shares", user_shares),
+    ])
 }

@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use alloy::primitives::U256;
+use alloy::primitives::{Address, U256};
 use kms_chain::follower::FollowerStatus;
 use kms_relayer::http::{Api, RateLimit, router};
 use kms_relayer::job::ChainEvent;
 use kms_relayer::state::State;
 use kms_relayer::store::{PartyStatus, Report, Store};
+use kms_relayer::views::Judge;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::support::{CHAIN, FakeChain, Scripted, TempStore, answer, handle, request, rules, store};
+use crate::user_support::FakeViews;
 
 struct Server {
     url: String,
@@ -40,6 +43,9 @@ async fn server_with(burst: f64, open_pulls: u64, open_pulls_per_client: u64) ->
         open_pulls,
         open_pulls_per_client,
         pull_timeout_s: 60,
+        decryption_contract: Address::ZERO,
+        judge: Judge::new(Arc::new(FakeViews::default()), 1, Duration::ZERO),
+        collect: Duration::ZERO,
         draining: AtomicBool::new(false),
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -99,7 +105,7 @@ async fn a_pull_is_queued_shared_and_answered_as_existing_clients_expect() {
             status: PartyStatus::Answered,
             detail: String::new(),
             retry_at: 0,
-            answer: Some(answer(party, 7)),
+            answer: Some(answer(party, 7).into()),
         })
         .collect();
     server.store.record(job, &reports, 3).await.unwrap();

@@ -7,3 +7,5 @@ mod pipeline;
 mod process;
 mod store;
 mod support;
+mod user;
+mod user_support;

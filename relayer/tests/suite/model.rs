@@ -191,7 +191,7 @@ impl World {
                         status: PartyStatus::Answered,
                         detail: String::new(),
                         retry_at: 0,
-                        answer: Some(answer(party, 7)),
+                        answer: Some(answer(party, 7).into()),
                     })
                     .collect();
                 let known = store.answers(job.id).await.expect("answers").len();

@@ -27,7 +27,7 @@ async fn at_quorum(store: &Store, n: u8) -> B256 {
             status: PartyStatus::Answered,
             detail: String::new(),
             retry_at: 0,
-            answer: Some(answer(party, 7)),
+            answer: Some(answer(party, 7).into()),
         })
         .collect();
     assert!(store.record(id, &reports, 3).await.unwrap().quorum_now);

@@ -42,6 +42,8 @@ fn pipeline_with(
             tail: Duration::from_millis(20),
             longest_pause: Duration::from_millis(100),
             grace: Duration::ZERO,
+            last_call: Duration::from_secs(2),
+            collect: Duration::ZERO,
         },
         ranks: Ranks::default(),
         tick: Duration::from_millis(20),
@@ -268,7 +270,7 @@ async fn a_gateway_request_is_posted_once_even_if_the_relayer_is_killed_at_every
                     status: kms_relayer::store::PartyStatus::Answered,
                     detail: String::new(),
                     retry_at: 0,
-                    answer: Some(answer(party, 7)),
+                    answer: Some(answer(party, 7).into()),
                 };
                 store.claim(Work::All, 1, 60_000).await.unwrap();
                 store.record(id, &[report(1), report(2), report(3)], 3).await.unwrap();

@@ -13,7 +13,7 @@ fn said(party: u32, value: u8) -> Report {
         status: PartyStatus::Answered,
         detail: String::new(),
         retry_at: 0,
-        answer: Some(answer(party, value)),
+        answer: Some(answer(party, value).into()),
     }
 }
 
@@ -222,4 +222,30 @@ async fn a_database_that_is_none_of_ours_is_refused() {
     let metrics = std::sync::Arc::new(kms_relayer::metrics::Metrics::default());
     let error = kms_relayer::store::Store::open("mysql://x", "test", metrics).await.unwrap_err();
     assert!(error.to_string().contains("neither sqlite"));
+}
+
+#[tokio::test]
+async fn a_request_is_forgotten_only_when_its_end_is_final() {
+    let temp = store().await;
+    let ids: Vec<B256> = (0..3).map(|nonce| request(nonce, 0, 9_000).0).collect();
+    let asked = |nonce| ChainEvent::Requested { request: request(nonce, 0, 9_000).1, fee: U256::from(5) };
+    let mut chain = FakeChain::new();
+    chain.mine(1, vec![(ids[0], asked(0)), (ids[1], asked(1)), (ids[2], asked(2))]);
+    chain.mine(1, vec![(ids[0], fulfilled())]);
+    chain.mine(1, vec![(ids[1], fulfilled())]);
+    chain.mine(1, Vec::new());
+    chain.finalized = 2;
+    temp.store.apply(&rules(1), &chain.step(Vec::new(), 0)).await.unwrap();
+    let state = async |id| temp.store.job(id).await.unwrap().map(|job| job.state);
+    assert_eq!(state(ids[0]).await, Some(State::Done));
+    assert_eq!(state(ids[1]).await, Some(State::Done), "deep enough, and not finalized");
+    assert_eq!(temp.store.prune_requests(0, 10).await.unwrap(), 0, "all of them are young");
+    assert_eq!(temp.store.prune_requests(i64::MAX, 10).await.unwrap(), 1);
+    assert_eq!((state(ids[0]).await, state(ids[1]).await), (None, Some(State::Done)));
+    assert_eq!(state(ids[2]).await, Some(State::Final), "what is open stays");
+    assert_eq!(temp.store.prune_pulls(i64::MAX, 10).await.unwrap(), 0, "of another kind");
+    // What the chain says later about a forgotten request does not bring it back.
+    chain.mine(1, vec![(ids[0], ChainEvent::CallbackDelivered)]);
+    temp.store.apply(&rules(1), &chain.step(Vec::new(), 5)).await.unwrap();
+    assert_eq!(state(ids[0]).await, None);
 }

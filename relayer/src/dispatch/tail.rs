@@ -1,0 +1,58 @@
+//! What goes on after a quorum: late answers, and receipts.
+
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use tokio::sync::mpsc;
+
+use super::{Committee, DispatchRules, Said, classify, in_grace, user};
+use crate::job::{Job, Payload};
+use crate::store::Store;
+
+/// Late answers: for the record, and for the user whose shares they are.
+pub(super) async fn tail(
+    store: Store,
+    job: Job,
+    rules: DispatchRules,
+    threshold: usize,
+    all: usize,
+    mut said: mpsc::Receiver<(u32, Said)>,
+) {
+    let for_user = matches!(job.payload, Payload::UserDecrypt(_));
+    let collect = async {
+        while let Some((party, said)) = said.recv().await {
+            let report = classify(party, in_grace(&job, rules, said), 0, rules.longest_pause);
+            match store.record(job.id, &[report], threshold).await {
+                Ok(recorded) if for_user && recorded.agreeing >= all => user::finish(&store, &job).await,
+                Ok(_) => {}
+                Err(error) => tracing::warn!(request = %job.id, %error, "a late answer is not recorded"),
+            }
+        }
+    };
+    // Whoever is not done by then is late; the receipts of the others will say so.
+    let _ = tokio::time::timeout(if for_user { rules.last_call } else { rules.tail }, collect).await;
+}
+
+/// Fetches the receipts of the parties that answered, some time after the quorum.
+pub async fn receipts(store: Store, committee: std::sync::Arc<dyn Committee>, job: B256, pause: Duration) {
+    for round in 0..RECEIPT_ROUNDS {
+        tokio::time::sleep(pause * 2u32.pow(round)).await;
+        let have = store.receipt_parties(job).await.unwrap_or_default();
+        let Ok(answers) = store.answers(job).await else { return };
+        let missing: Vec<u32> = answers.iter().map(|a| a.party).filter(|party| !have.contains(party)).collect();
+        if missing.is_empty() {
+            return;
+        }
+        let asked = missing.iter().map(|party| async { (*party, committee.receipt(*party, job).await) });
+        for (party, receipt) in futures::future::join_all(asked).await {
+            if let Some(receipt) = receipt
+                && let Err(error) = store.record_receipt(job, party, &receipt.bytes, receipt.mpc_micros).await
+            {
+                tracing::warn!(request = %job, party, %error, "a receipt is not recorded");
+            }
+        }
+    }
+}
+
+/// Times that receipts are asked for, each after twice the pause before.
+const RECEIPT_ROUNDS: u32 = 6;

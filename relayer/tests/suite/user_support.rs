@@ -1,0 +1,505 @@
+//! A user, four parties whose answers are signed for real, a chain that says what it is told to, and a relayer between them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alloy::primitives::{Address, B256, Bytes, keccak256};
+use k256::ecdsa::SigningKey;
+use kms_chain::FheType;
+use kms_chain::abi::{GuardLens, IGuardLens};
+use kms_chain::eip712::{sign_digest, signer_address, user_decrypt_response_digest};
+use kms_chain::follower::FollowerStatus;
+use kms_chain::handle::Handle;
+use kms_chain::manifest::{Committee as Members, CommitteeParty, DecryptionDomain};
+use kms_chain::permit::{HandleContract, Permit, UserRequest};
+use kms_chain::user_view::UserView;
+use kms_client::transport::{NotYetReason, PartyError, RefusedReason, UserOutcome};
+use kms_client::user::UserResponse;
+use kms_client::verify::user_answer;
+use kms_encoding::user::{Binding, Header, Kem, KeyPair, PublicKey, SEED_BYTES, SharePayload, packed_elements, seal};
+use kms_relayer::dispatch::{Committee, DispatchRules, Question, Receipt, Said};
+use kms_relayer::http::{Api, RateLimit, router};
+use kms_relayer::job::Payload;
+use kms_relayer::parties::user_said;
+use kms_relayer::pipeline::{Pipeline, PipelineRules, Ranks};
+use kms_relayer::store::Store;
+use kms_relayer::views::{Judge, Views};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{CHAIN, CONTEXT, open};
+
+pub(crate) const START: u64 = 1_700_000_000;
+pub(crate) const USER_CONTRACT: Address = Address::repeat_byte(0x33);
+pub(crate) const DELEGATOR: Address = Address::repeat_byte(0x44);
+pub(crate) const DOMAIN: DecryptionDomain =
+    DecryptionDomain { chain_id: 1, verifying_contract: Address::repeat_byte(0x0d) };
+
+pub(crate) fn key(seed: u8) -> SigningKey {
+    SigningKey::from_slice(&[seed; 32]).expect("key")
+}
+
+/// The user's wallet.
+const WALLET: u8 = 99;
+
+pub(crate) fn user_handle(seed: u8, ty: FheType) -> B256 {
+    Handle::new([seed; 21], 0xff, CHAIN, ty).raw()
+}
+
+/// A good request, changed and then signed.
+pub(crate) fn request(change: impl FnOnce(&mut UserRequest)) -> UserRequest {
+    let pair = KeyPair::from_seed(Kem::MlKem768, &[1; SEED_BYTES]);
+    let mut request = UserRequest {
+        host_chain_id: CHAIN,
+        permit: Permit {
+            user: signer_address(&key(WALLET)),
+            delegator: None,
+            public_key: pair.public_key().as_bytes().to_vec().into(),
+            contracts: vec![USER_CONTRACT],
+            start: START,
+            days: 10,
+            extra_data: [&[1][..], CONTEXT.as_slice()].concat().into(),
+        },
+        signature: Bytes::new(),
+        pairs: vec![HandleContract { handle: user_handle(1, FheType::Uint64), contract: USER_CONTRACT }],
+    };
+    change(&mut request);
+    if request.signature.is_empty() {
+        request.signature = signature(&request, WALLET);
+    }
+    request
+}
+
+pub(crate) fn signature(request: &UserRequest, wallet: u8) -> Bytes {
+    let digest = request.permit.digest(request.host_chain_id, DOMAIN.verifying_contract);
+    sign_digest(&key(wallet), digest).to_vec().into()
+}
+
+/// The body, as a client writes it.
+pub(crate) fn body(request: &UserRequest) -> Value {
+    let permit = &request.permit;
+    let pairs: Vec<Value> =
+        request.pairs.iter().map(|pair| json!({ "handle": pair.handle, "contractAddress": pair.contract })).collect();
+    let mut body = json!({
+        "handleContractPairs": pairs,
+        "requestValidity": { "startTimestamp": permit.start.to_string(), "durationDays": permit.days.to_string() },
+        "contractsChainId": request.host_chain_id.to_string(),
+        "contractAddresses": permit.contracts,
+        "userAddress": permit.user,
+        "signature": request.signature,
+        "publicKey": permit.public_key,
+        "extraData": permit.extra_data,
+    });
+    if let Some(delegator) = permit.delegator {
+        body["delegatorAddress"] = json!(delegator);
+    }
+    body
+}
+
+/// What a party does when it is asked.
+#[derive(Debug, Clone)]
+pub(crate) enum Line {
+    /// Its share, from the epoch of that number.
+    Share(u8),
+    /// The same with a byte changed.
+    Tampered,
+    /// What another party answers.
+    Of(u32),
+    /// Its own answer to another request.
+    OtherRequest,
+    NotYet,
+    Refuse(RefusedReason, &'static str),
+    Silent,
+}
+
+/// Parties that seal and sign; what they answer is verified as the real ones' answers are.
+#[derive(Debug)]
+pub(crate) struct Stub {
+    members: Members,
+    script: Mutex<HashMap<u32, VecDeque<Line>>>,
+    asked: Mutex<Vec<u32>>,
+}
+
+impl Stub {
+    pub(crate) fn new(lines: [Line; 4]) -> Arc<Self> {
+        let party =
+            |index: u32| CommitteeParty { index, signer: signer_address(&key(index as u8)), tls_root: String::new() };
+        let members = Members {
+            context_id: CONTEXT,
+            previous: B256::ZERO,
+            salt: B256::ZERO,
+            n: 4,
+            t: 1,
+            threshold: 3,
+            parties: (1..=4).map(party).collect(),
+        };
+        let script = (1..).zip(lines.map(|line| VecDeque::from([line]))).collect();
+        Arc::new(Self { members, script: Mutex::new(script), asked: Mutex::default() })
+    }
+
+    pub(crate) fn honest() -> Arc<Self> {
+        Self::new([const { Line::Share(1) }; 4])
+    }
+
+    /// From now on the party says these, the last of them again and again.
+    pub(crate) fn set(&self, party: u32, lines: impl Into<VecDeque<Line>>) {
+        self.script.lock().expect("script").insert(party, lines.into());
+    }
+
+    pub(crate) fn times_asked(&self, party: u32) -> usize {
+        self.asked.lock().expect("asked").iter().filter(|p| **p == party).count()
+    }
+
+    /// A party's answer.
+    pub(crate) fn answer(&self, party: u32, request: &UserRequest, epoch: u8) -> UserResponse {
+        let permit = &request.permit;
+        let types: Vec<FheType> =
+            request.pairs.iter().map(|pair| Handle::parse(pair.handle).expect("handle").fhe_type()).collect();
+        let words = vec![u128::from(party); 4 * packed_elements(4, &types)];
+        let handles: Vec<[u8; 32]> = request.pairs.iter().map(|pair| pair.handle.0).collect();
+        let header = Header {
+            party: party as u8,
+            context_id: CONTEXT.0,
+            epoch_id: [epoch; 32],
+            key_id: [7; 32],
+            user: permit.user.into(),
+            permit_hash: permit.digest(request.host_chain_id, DOMAIN.verifying_contract).0,
+            digests: handles.iter().map(|handle| keccak256(handle).0).collect(),
+        };
+        let binding = Binding {
+            host_chain_id: request.host_chain_id,
+            domain_chain_id: DOMAIN.chain_id,
+            verifying_contract: DOMAIN.verifying_contract.into(),
+            extra_data: &permit.extra_data,
+            handles: &handles,
+        };
+        let payload = SharePayload::new(4, &types, words).expect("words");
+        let public_key = PublicKey::parse(&permit.public_key).expect("key");
+        let share: Bytes = seal(&public_key, &header, &binding, &payload).expect("sealed").into();
+        let digest = user_decrypt_response_digest(
+            &DOMAIN.eip712(),
+            &permit.public_key,
+            &request.handles(),
+            &share,
+            &permit.extra_data,
+        );
+        let signature = sign_digest(&key(party as u8), digest.expect("extra data")).to_vec().into();
+        UserResponse { share, signature, extra_data: permit.extra_data.clone() }
+    }
+
+    /// The party whose answer to the request this is.
+    pub(crate) fn author(&self, request: &UserRequest, response: &UserResponse) -> u32 {
+        (1..=4)
+            .find(|party| user_answer(request, &self.members, &DOMAIN, *party, response.clone()).is_ok())
+            .expect("a share that no party has signed")
+    }
+
+    fn say(&self, party: u32, request: &UserRequest) -> Option<Said> {
+        self.asked.lock().expect("asked").push(party);
+        let mut script = self.script.lock().expect("script");
+        let lines = script.entry(party).or_default();
+        let line = if lines.len() > 1 { lines.pop_front() } else { lines.front().cloned() };
+        let response = match line? {
+            Line::Share(epoch) => self.answer(party, request, epoch),
+            Line::Tampered => {
+                let mut response = self.answer(party, request, 1);
+                let mut share = response.share.to_vec();
+                *share.last_mut().expect("a tag") ^= 1;
+                response.share = share.into();
+                response
+            }
+            Line::Of(other) => self.answer(other, request, 1),
+            Line::OtherRequest => {
+                let mut other = request.clone();
+                other.pairs[0].handle.0[0] ^= 1;
+                self.answer(party, &other, 1)
+            }
+            Line::NotYet => {
+                let reason = NotYetReason::NotFinal;
+                let (detail, retry_after) = ("two more blocks".to_owned(), Duration::from_millis(1));
+                return Some(user_said(Ok(UserOutcome::NotYet { reason, detail, retry_after })));
+            }
+            Line::Refuse(reason, detail) => {
+                return Some(user_said(Ok(UserOutcome::Refused { reason, detail: detail.to_owned() })));
+            }
+            Line::Silent => return Some(user_said(Err(PartyError::Unreachable("connection refused".into())))),
+        };
+        let verified = user_answer(request, &self.members, &DOMAIN, party, response);
+        Some(user_said(verified.map(UserOutcome::Answer).map_err(PartyError::Bad)))
+    }
+}
+
+#[async_trait::async_trait]
+impl Committee for Stub {
+    fn parties(&self) -> Vec<u32> {
+        (1..=4).collect()
+    }
+    fn threshold(&self) -> usize {
+        3
+    }
+    fn faults(&self) -> usize {
+        1
+    }
+    fn context(&self) -> B256 {
+        CONTEXT
+    }
+    fn ask(&self, question: Question) -> mpsc::Receiver<(u32, Said)> {
+        let (send, receive) = mpsc::channel(8);
+        let Payload::UserDecrypt(payload) = &question.payload else { panic!("{question:?}") };
+        let request = payload.request(question.chain);
+        assert_eq!(request.id(DOMAIN.verifying_contract), question.job);
+        for party in question.parties {
+            if let Some(said) = self.say(party, &request) {
+                send.try_send((party, said)).expect("room");
+            }
+        }
+        receive
+    }
+    async fn receipt(&self, _: u32, _: B256) -> Option<Receipt> {
+        None
+    }
+}
+
+/// What the chain says: everything is permitted, but for a change.
+#[derive(Debug, Default)]
+pub(crate) struct FakeViews {
+    pub(crate) state: Mutex<FakeView>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct FakeView {
+    pub(crate) change: Option<fn(&mut UserView)>,
+    /// Times that the change is seen; for ever if there is none.
+    pub(crate) times: Option<u32>,
+    pub(crate) down: bool,
+    pub(crate) asked: u32,
+}
+
+impl FakeViews {
+    pub(crate) fn say(&self, change: fn(&mut UserView)) {
+        *self.state.lock().expect("view") = FakeView { change: Some(change), ..FakeView::default() };
+    }
+}
+
+#[async_trait::async_trait]
+impl Views for FakeViews {
+    async fn user(&self, chain: u64, call: GuardLens::viewUserDecryptionCall) -> Result<UserView, String> {
+        assert_eq!(chain, CHAIN);
+        let mut state = self.state.lock().expect("view");
+        state.asked += 1;
+        if state.down {
+            return Err("no endpoint answers".into());
+        }
+        let pair = IGuardLens::PairView {
+            userAllowed: true,
+            contractAllowed: true,
+            delegated: true,
+            delegatedUntil: u64::MAX,
+            keyId: B256::repeat_byte(7),
+            digest: B256::repeat_byte(8),
+            keyState: 2,
+        };
+        let mut view = UserView {
+            blockTimestamp: START + 100,
+            blockNumber: 5,
+            currentContextId: CONTEXT,
+            contextLive: true,
+            signaturesInvalidBefore: 0,
+            signature: if call.query.askSigner { 5 } else { 0 },
+            pairs: vec![pair; call.query.pairs.len()],
+        };
+        if let Some(change) = state.change
+            && state.times.is_none_or(|times| state.asked <= times)
+        {
+            change(&mut view);
+        }
+        Ok(view)
+    }
+}
+
+/// A relayer's API and pipeline over one database.
+pub(crate) struct Relayer {
+    pub(crate) url: String,
+    pub(crate) api: Arc<Api>,
+    pub(crate) store: Store,
+    pub(crate) parties: Arc<Stub>,
+    pub(crate) views: Arc<FakeViews>,
+    pub(crate) dir: tempfile::TempDir,
+    serving: tokio::task::JoinHandle<()>,
+    working: Option<tokio::task::JoinHandle<()>>,
+}
+
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<u64>,
+    pub(crate) body: Value,
+}
+
+impl Reply {
+    pub(crate) fn label(&self) -> &str {
+        self.body["error"]["label"].as_str().unwrap_or_default()
+    }
+
+    /// The shares, as a client reads them.
+    pub(crate) fn shares(&self) -> Vec<UserResponse> {
+        let field = |share: &Value, name: &str| -> Bytes { share[name].as_str().expect(name).parse().expect("hex") };
+        let shares = self.body["result"]["shares"].as_array().expect("shares");
+        shares
+            .iter()
+            .map(|s| UserResponse {
+                share: field(s, "share"),
+                signature: field(s, "signature"),
+                extra_data: field(s, "extraData"),
+            })
+            .collect()
+    }
+
+    pub(crate) fn collecting(&self) -> bool {
+        self.body["result"]["collecting"].as_bool().expect("collecting")
+    }
+}
+
+/// How long a test's relayer collects when it is to collect until all are there.
+const LONG: Duration = Duration::from_secs(3600);
+
+pub(crate) fn pipeline(store: &Store, parties: &Arc<Stub>, change: impl FnOnce(&mut DispatchRules)) -> Arc<Pipeline> {
+    let mut dispatch = DispatchRules {
+        patience: Duration::from_secs(5),
+        tail: Duration::from_millis(20),
+        longest_pause: Duration::from_millis(20),
+        grace: Duration::ZERO,
+        last_call: Duration::from_millis(20),
+        collect: LONG,
+    };
+    change(&mut dispatch);
+    let rules = PipelineRules {
+        concurrency: 8,
+        reserved: 2,
+        lease: Duration::from_secs(60),
+        dispatch,
+        ranks: Ranks::default(),
+        tick: Duration::from_millis(5),
+    };
+    Pipeline::new(store.clone(), parties.clone(), BTreeMap::new(), rules)
+}
+
+impl Relayer {
+    pub(crate) async fn start(parties: Arc<Stub>) -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        Self::over(dir, parties, |_| {}).await
+    }
+
+    /// The API alone.
+    pub(crate) async fn over(dir: tempfile::TempDir, parties: Arc<Stub>, change: impl FnOnce(&mut Api)) -> Self {
+        let store = open(dir.path(), "test").await;
+        let (_, status) = watch::channel(FollowerStatus { rounds: 1, ..FollowerStatus::default() });
+        let views = Arc::new(FakeViews::default());
+        let mut api = Api {
+            store: store.clone(),
+            committee: parties.clone(),
+            followers: BTreeMap::from([(CHAIN, status)]),
+            rate: RateLimit::new(1_000.0, 10_000.0),
+            body_bytes: 256 * 1024,
+            open_pulls: 1_000,
+            open_pulls_per_client: 1_000,
+            pull_timeout_s: 3_600,
+            decryption_contract: DOMAIN.verifying_contract,
+            judge: Judge::new(views.clone(), 3, Duration::from_millis(1)),
+            collect: LONG,
+            draining: AtomicBool::new(false),
+        };
+        change(&mut api);
+        let api = Arc::new(api);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let url = format!("http://{}", listener.local_addr().expect("address"));
+        let service = router(api.clone()).into_make_service_with_connect_info::<SocketAddr>();
+        let serving = tokio::spawn(async move { axum::serve(listener, service).await.expect("served") });
+        Self { url, api, store, parties, views, dir, serving, working: None }
+    }
+
+    /// Starts the workers.
+    pub(crate) fn work(&mut self) {
+        self.work_with(|_| {});
+    }
+
+    pub(crate) fn work_with(&mut self, change: impl FnOnce(&mut DispatchRules)) {
+        let pipeline = pipeline(&self.store, &self.parties, change);
+        self.working = Some(tokio::spawn(pipeline.run(CancellationToken::new())));
+    }
+
+    /// The process is killed in the middle of whatever it does, and another one starts over the same database.
+    pub(crate) async fn killed(self) -> Self {
+        self.serving.abort();
+        if let Some(working) = self.working {
+            working.abort();
+            let _ = working.await;
+        }
+        self.store.close().await;
+        Self::over(self.dir, self.parties, |_| {}).await
+    }
+
+    pub(crate) async fn post_to(&self, path: &str, body: &Value) -> Reply {
+        let client = reqwest::Client::new();
+        let post = client.post(format!("{}{path}", self.url)).header("content-type", "application/json");
+        reply(post.body(body.to_string())).await
+    }
+
+    pub(crate) async fn post(&self, request: &UserRequest) -> Reply {
+        self.post_to(route(request), &body(request)).await
+    }
+
+    pub(crate) async fn get(&self, request: &UserRequest) -> Reply {
+        let id = request.id(DOMAIN.verifying_contract);
+        self.get_path(&format!("{}/{id}", route(request))).await
+    }
+
+    pub(crate) async fn get_path(&self, path: &str) -> Reply {
+        reply(reqwest::Client::new().get(format!("{}{path}", self.url))).await
+    }
+
+    /// Reads until it is as wanted.
+    pub(crate) async fn until(&self, request: &UserRequest, wanted: impl Fn(&Reply) -> bool) -> Reply {
+        loop {
+            let reply = self.get(request).await;
+            if wanted(&reply) {
+                return reply;
+            }
+            assert!(matches!(reply.status, 200 | 202), "{}", reply.body);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Parties by the shares of an answer, in its order.
+    pub(crate) fn authors(&self, request: &UserRequest, reply: &Reply) -> Vec<u32> {
+        reply.shares().iter().map(|share| self.parties.author(request, share)).collect()
+    }
+
+    /// What the timeline says of each party.
+    pub(crate) async fn statuses(&self, request: &UserRequest) -> Vec<String> {
+        let id = request.id(DOMAIN.verifying_contract);
+        let timeline = self.get_path(&format!("/requests/{id}")).await.body;
+        let parties = timeline["parties"].as_array().cloned().unwrap_or_default();
+        parties.iter().map(|party| party["status"].as_str().expect("status").to_owned()).collect()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+fn route(request: &UserRequest) -> &'static str {
+    if request.permit.delegator.is_some() { "/v2/delegated-user-decrypt" } else { "/v2/user-decrypt" }
+}
+
+async fn reply(request: reqwest::RequestBuilder) -> Reply {
+    let response = request.send().await.expect("an answer");
+    let status = response.status().as_u16();
+    let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
+    let text = response.text().await.expect("text");
+    Reply { status, retry_after, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+}
