@@ -17,4 +17,4 @@ pub mod transport;
 mod testing;
 
 pub use quorum::{Decryption, Quorum};
-pub use verify::{AnswerError, Question, VerifiedAnswer};
+pub use verify::{AnswerError, Question, VerifiedAnswer, VerifiedShare};

@@ -1,15 +1,22 @@
 //! A committee of four with real keys and certificates, for tests.
 
-use crate::verify::Question;
+use crate::{
+    user::{
+        Kem,
+        testing::{Scene, domain},
+    },
+    verify::Question,
+};
 use alloy_primitives::{Address, B256, FixedBytes, U256};
 use k256::ecdsa::SigningKey;
 use kms_chain::{
     FheType,
     eip712::{DecryptionReceipt, receipt_digest, sign_digest, signer_address},
     handle::Handle,
-    manifest::{Card, DecryptionDomain, Manifest},
+    manifest::{Card, Manifest},
     request::Request,
 };
+use kms_encoding::Word;
 use kms_proto::node;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
@@ -65,8 +72,7 @@ impl TestCommittee {
                 client_url: format!("https://{address}"),
             })
             .collect();
-        let domain = DecryptionDomain { chain_id: CHAIN, verifying_contract: Address::repeat_byte(0x22) };
-        let manifest = Manifest::from_cards(&cards, 1, 3, B256::ZERO, domain).expect("manifest");
+        let manifest = Manifest::from_cards(&cards, 1, 3, B256::ZERO, domain()).expect("manifest");
         Self { manifest, roots, keys }
     }
 
@@ -87,6 +93,12 @@ impl TestCommittee {
             deadline: 1_800_000_000,
             contextId: self.manifest.committee.context_id,
         }
+    }
+
+    /// A user decryption of this committee.
+    pub(crate) fn scene(&self) -> Scene {
+        let values = [(FheType::Uint64, Word::from(42u64)), (FheType::Bool, Word::from(true))];
+        Scene::new(4, 1, Kem::MlKem768, &values, 1).in_context(self.manifest.committee.context_id)
     }
 
     pub(crate) fn question(&self) -> Question {

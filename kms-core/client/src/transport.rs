@@ -5,11 +5,13 @@
 mod channel;
 mod keygen;
 mod outcome;
+mod user;
 
 pub use crate::tls::Identity;
 pub use keygen::{FileError, KeyGenState};
 pub use kms_proto::node::{NotYetReason, RefusedReason};
 pub use outcome::{Outcome, PartyError};
+pub use user::{Read, UserOutcome};
 
 use crate::{
     quorum::{Decryption, Quorum},

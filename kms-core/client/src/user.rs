@@ -26,7 +26,7 @@ use kms_chain::{
 };
 use kms_encoding::{
     FheType, FloodBound,
-    user::{Binding, Envelope, MAX_ENVELOPE_BYTES, OpenError, SharePayload, open},
+    user::{Binding, Envelope, Header, MAX_ENVELOPE_BYTES, OpenError, SharePayload, open},
 };
 use std::collections::BTreeMap;
 
@@ -92,8 +92,6 @@ pub struct UserDecryption {
     pair: KeyPair,
     request: UserRequest,
     permit_hash: B256,
-    named_context: Option<B256>,
-    named_epoch: Option<B256>,
     handles: Vec<Handle>,
     raw_handles: Vec<[u8; 32]>,
     types: Vec<FheType>,
@@ -145,8 +143,6 @@ impl UserDecryption {
             domain: *domain,
             pair,
             permit_hash: request.permit.digest(request.host_chain_id, domain.verifying_contract),
-            named_context: named.context(),
-            named_epoch: named.epoch(),
             raw_handles: request.pairs.iter().map(|pair| pair.handle.0).collect(),
             types: handles.iter().map(Handle::fhe_type).collect(),
             handles,
@@ -185,26 +181,7 @@ impl UserDecryption {
 
     /// The party that signed a response to this request.
     fn authenticate(&self, response: &UserResponse) -> Result<PartyId, Rejected> {
-        if response.share.len() > MAX_ENVELOPE_BYTES {
-            return Err(Rejected::TooLarge(response.share.len()));
-        }
-        let signature = SignatureBytes::try_from(response.signature.as_ref())
-            .map_err(|_| Rejected::SignatureLength(response.signature.len()))?;
-        let expected = &self.request.permit.extra_data;
-        let same = |bytes: &[u8]| ExtraData::parse(bytes).map(|extra| extra.encode()).ok();
-        if same(&response.extra_data).is_none() || same(&response.extra_data) != same(expected) {
-            return Err(Rejected::ExtraData(response.extra_data.clone()));
-        }
-        let handles = self.request.handles();
-        let digest = eip712::user_decrypt_response_digest(
-            &self.response_domain,
-            &self.request.permit.public_key,
-            &handles,
-            &response.share,
-            &response.extra_data,
-        )
-        .map_err(|_| Rejected::ExtraData(response.extra_data.clone()))?;
-        let signer = eip712::recover(digest, &signature)?;
+        let signer = signer_of(&self.response_domain, &self.request, response)?;
         let place = self.parties.signers.iter().position(|s| *s == signer).ok_or(Rejected::Stranger(signer))?;
         u8::try_from(place + 1).ok().and_then(PartyId::new).ok_or(Rejected::Stranger(signer))
     }
@@ -212,20 +189,8 @@ impl UserDecryption {
     /// Checks the content of an authentic response and opens it.
     fn open(&self, party: PartyId, response: &UserResponse) -> Result<(Group, SharePayload), Unusable> {
         let envelope = Envelope::parse(&response.share).map_err(|error| Fault::Opening(error.into()))?;
-        let header = &envelope.header;
-        if header.party != party.index() {
-            return Err(Fault::Index(header.party).into());
-        }
-        let (context, epoch) = (B256::from(header.context_id), B256::from(header.epoch_id));
-        if self.named_context.is_some_and(|named| named != context) || self.named_epoch.is_some_and(|e| e != epoch) {
-            return Err(Fault::ExtraData.into());
-        }
-        if context != self.parties.context_id {
-            return Err(Unusable::Foreign(Foreign::Context(context)));
-        }
-        if header.user != self.request.permit.user.0 || header.permit_hash != self.permit_hash.0 {
-            return Err(Unusable::Foreign(Foreign::Permit(header.permit_hash.into())));
-        }
+        let group =
+            group_of(&envelope.header, party.index(), &self.request, self.permit_hash, self.parties.context_id)?;
         let binding = Binding {
             host_chain_id: self.request.host_chain_id,
             domain_chain_id: self.domain.chain_id,
@@ -234,8 +199,7 @@ impl UserDecryption {
             handles: &self.raw_handles,
         };
         let share = open(&self.pair, &envelope, &binding, self.decoder.degree()).map_err(Fault::Opening)?;
-        let digests = header.digests.iter().map(|digest| B256::from(*digest)).collect();
-        Ok((Group { epoch, key: header.key_id.into(), digests }, share))
+        Ok((group, share))
     }
 
     fn insert(&mut self, party: PartyId, group: Group, share: SharePayload) -> Added {
@@ -351,8 +315,56 @@ impl UserDecryption {
     }
 }
 
+/// Who signed a response to a request. No response is larger than an envelope, or carries other extra data than the permit.
+pub(crate) fn signer_of(
+    domain: &Eip712Domain,
+    request: &UserRequest,
+    response: &UserResponse,
+) -> Result<Address, Rejected> {
+    if response.share.len() > MAX_ENVELOPE_BYTES {
+        return Err(Rejected::TooLarge(response.share.len()));
+    }
+    let signature = SignatureBytes::try_from(response.signature.as_ref())
+        .map_err(|_| Rejected::SignatureLength(response.signature.len()))?;
+    let same = |bytes: &[u8]| ExtraData::parse(bytes).map(|extra| extra.encode()).ok();
+    let wrong = || Rejected::ExtraData(response.extra_data.clone());
+    if same(&response.extra_data).is_none() || same(&response.extra_data) != same(&request.permit.extra_data) {
+        return Err(wrong());
+    }
+    let (key, handles) = (&request.permit.public_key, request.handles());
+    let digest = eip712::user_decrypt_response_digest(domain, key, &handles, &response.share, &response.extra_data)
+        .map_err(|_| wrong())?;
+    Ok(eip712::recover(digest, &signature)?)
+}
+
+/// The group that the header of a party's envelope puts it into.
+pub(crate) fn group_of(
+    header: &Header,
+    party: u8,
+    request: &UserRequest,
+    permit_hash: B256,
+    context_id: B256,
+) -> Result<Group, Unusable> {
+    if header.party != party {
+        return Err(Fault::Index(header.party).into());
+    }
+    let named = ExtraData::parse(&request.permit.extra_data).map_err(|_| Fault::ExtraData)?;
+    let (context, epoch) = (B256::from(header.context_id), B256::from(header.epoch_id));
+    if named.context().is_some_and(|named| named != context) || named.epoch().is_some_and(|named| named != epoch) {
+        return Err(Fault::ExtraData.into());
+    }
+    if context != context_id {
+        return Err(Unusable::Foreign(Foreign::Context(context)));
+    }
+    if header.user != request.permit.user.0 || header.permit_hash != permit_hash.0 {
+        return Err(Unusable::Foreign(Foreign::Permit(header.permit_hash.into())));
+    }
+    let digests = header.digests.iter().map(|digest| B256::from(*digest)).collect();
+    Ok(Group { epoch, key: header.key_id.into(), digests })
+}
+
 /// Why an authentic response gives no share.
-enum Unusable {
+pub(crate) enum Unusable {
     Foreign(Foreign),
     Wrong(Fault),
 }
@@ -372,6 +384,6 @@ impl From<OpenError> for Fault {
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -10,10 +10,13 @@ use kms_chain::{
     proof::SignatureBytes,
     request::{Request, pull_request_id, request_id},
 };
+use kms_encoding::user::{Envelope, EnvelopeError, Kem, OpenError};
 use kms_proto::{
     bounds::{self, BoundsError},
     node,
 };
+
+use crate::user::{self, Fault, Foreign, Group, HandleContract, Rejected, Unusable, UserRequest, UserResponse};
 
 /// A question that can't be asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -225,6 +228,15 @@ pub enum AnswerError {
     /// The signature is malformed.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// A sealed share that can't be anybody's answer.
+    #[error("a sealed share that answers nothing: {0}")]
+    Share(#[from] Rejected),
+    /// A sealed share whose envelope does not say what it must.
+    #[error("the envelope of its share is wrong: {}", .0.label())]
+    Envelope(Fault),
+    /// A sealed share for another context or permit.
+    #[error("its share belongs elsewhere: {}", .0.label())]
+    Elsewhere(Foreign),
     /// The signature, or the stated signer, is not the party's.
     #[error("signed by {found}, but party {index} is {expected}")]
     Signer {
@@ -279,6 +291,79 @@ pub fn answer(
         signature,
         extra_data: question.extra_data.clone(),
     })
+}
+
+/// The message that asks a party for its share of a user decryption.
+#[must_use]
+pub fn user_message(request: &UserRequest) -> node::UserDecryptRequest {
+    let permit = &request.permit;
+    let pair = |pair: &HandleContract| node::HandleContractPair {
+        handle: pair.handle.to_vec(),
+        contract: pair.contract.to_vec(),
+    };
+    node::UserDecryptRequest {
+        chain_id: request.host_chain_id,
+        permit: Some(node::Permit {
+            user: permit.user.to_vec(),
+            delegator: permit.delegator.map(|delegator| delegator.to_vec()).unwrap_or_default(),
+            public_key: permit.public_key.to_vec(),
+            contracts: permit.contracts.iter().map(|contract| contract.to_vec()).collect(),
+            start: permit.start,
+            days: permit.days,
+            extra_data: permit.extra_data.to_vec(),
+        }),
+        signature: request.signature.to_vec(),
+        pairs: request.pairs.iter().map(pair).collect(),
+    }
+}
+
+/// A sealed share that a party has signed for one request, and that says so. Whether it is right only the user can find out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedShare {
+    /// Index of the party.
+    pub index: u32,
+    /// What it can be put together with.
+    pub group: Group,
+    /// As it goes to the user.
+    pub response: UserResponse,
+}
+
+/// Checks the answer of party `index` to a user decryption: everything that can be seen without the user's key.
+///
+/// # Errors
+/// Whatever is wrong with it; see [`AnswerError`].
+pub fn user_answer(
+    request: &UserRequest,
+    committee: &Committee,
+    domain: &DecryptionDomain,
+    index: u32,
+    response: UserResponse,
+) -> Result<VerifiedShare, AnswerError> {
+    let expected = signer_of(committee, index)?;
+    require_signer(index, expected, user::signer_of(&domain.eip712(), request, &response)?)?;
+    let opening = |error: OpenError| AnswerError::Envelope(Fault::Opening(error));
+    let envelope = Envelope::parse(&response.share).map_err(|error| opening(error.into()))?;
+    let party = u8::try_from(index).map_err(|_| AnswerError::NoParty(index))?;
+    let permit_hash = request.permit.digest(request.host_chain_id, domain.verifying_contract);
+    let group = user::group_of(&envelope.header, party, request, permit_hash, committee.context_id)?;
+    let (handles, digests) = (request.pairs.len(), group.digests.len());
+    if handles != digests {
+        return Err(opening(EnvelopeError::Digests { handles, digests }.into()));
+    }
+    let found = envelope.kem;
+    match [Kem::MlKem768, Kem::MlKem512].into_iter().find(|k| k.public_key_bytes() == request.permit.public_key.len()) {
+        Some(expected) if expected != found => Err(opening(OpenError::Kem { expected, found })),
+        _ => Ok(VerifiedShare { index, group, response }),
+    }
+}
+
+impl From<Unusable> for AnswerError {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Foreign(foreign) => Self::Elsewhere(foreign),
+            Unusable::Wrong(fault) => Self::Envelope(fault),
+        }
+    }
 }
 
 /// Each party stands in exactly one bitmap, and nobody else does.

@@ -152,6 +152,14 @@ impl OwnShare {
     pub const fn message(&self) -> &Bytes {
         &self.message
     }
+
+    /// The words of the message: the constant coefficients of all packed elements, then those of X, and so on. They are what
+    /// a user decryption seals, and have the mask in them like the message.
+    #[must_use]
+    pub fn words(&self) -> Vec<u128> {
+        let body = self.message.get(wire::HEADER_BYTES..).unwrap_or_default();
+        body.as_chunks().0.iter().map(|word| u128::from_le_bytes(*word)).collect()
+    }
 }
 
 /// The result of a job at this party.

@@ -176,6 +176,8 @@ impl Default for Work {
 pub enum Permission {
     /// `Decrypt`.
     Decrypt,
+    /// `UserDecrypt`.
+    UserDecrypt,
     /// `GetStatus`, `GetKeys`, `Health`, `KeyGenStatus`, `GetKeyFile`.
     Status,
     /// `KeyGen`, `KeyGenAbort`.
@@ -319,7 +321,7 @@ mod tests {
         [[clients]]
         name = "relayer"
         ca = "relayer.pem"
-        permissions = ["decrypt", "status"]
+        permissions = ["decrypt", "user-decrypt", "status"]
     "#;
 
     fn read(text: &str) -> Result<Config, ConfigError> {
@@ -338,7 +340,8 @@ mod tests {
         assert_eq!(config.data_dir, Path::new("data"));
         assert_eq!(config.manifest, Path::new("/etc/kms/manifest.json"));
         assert_eq!(config.listen_metrics.to_string(), "127.0.0.1:9464");
-        assert_eq!(config.clients[0].permissions, [Permission::Decrypt, Permission::Status]);
+        let all = [Permission::Decrypt, Permission::UserDecrypt, Permission::Status];
+        assert_eq!(config.clients[0].permissions, all);
         assert_eq!((config.clients[0].requests_per_second, config.clients[0].max_open), (50, 256));
         let [group, each] = config.clients[0].limits();
         assert_eq!((group.requests_per_second, group.max_open), (50, 256));

@@ -12,6 +12,7 @@ mod reply;
 mod request;
 mod resume;
 mod turns;
+mod user;
 mod weight;
 
 use std::collections::HashMap;
@@ -21,23 +22,26 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use bytes::Bytes;
 use kms_chain::request::Request;
+use kms_chain::user_view::UserQuestion;
 use kms_encoding::{LweBlocks, ParamsId};
 use kms_mpc::{Epoch, JobId, OwnShare};
 use kms_proto::node::{self, decrypt_response::Outcome};
 use lru::LruCache;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use call::Call;
 pub use record::RecordError;
-pub(crate) use reply::{not_yet, refused};
+pub(crate) use reply::{not_yet, refused, to_user};
 
 use crate::ciphertexts::Ciphertexts;
 use crate::error::{CiphertextError, StoreError};
 use crate::guard::{Guard, HandleGrant, Verdict};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::misbehave::Misbehave;
 use crate::party::Party;
 use crate::peer::{Hub, Recompute, SessionId};
 use crate::store::{RequestKey, Stage, Store};
@@ -63,6 +67,8 @@ pub trait Permission: Send + Sync {
     async fn check_request(&self, chain_id: u64, request: &Request) -> Verdict;
     /// Whether this party may decrypt handles that are publicly decryptable.
     async fn check_public(&self, chain_id: u64, handles: &[B256]) -> Verdict;
+    /// Whether this party may seal its share for a user now.
+    async fn check_user(&self, question: &UserQuestion) -> Verdict;
 }
 
 #[tonic::async_trait]
@@ -73,6 +79,10 @@ impl Permission for Guard {
 
     async fn check_public(&self, chain_id: u64, handles: &[B256]) -> Verdict {
         Self::check_public(self, chain_id, handles).await
+    }
+
+    async fn check_user(&self, question: &UserQuestion) -> Verdict {
+        Self::check_user(self, question).await
     }
 }
 
@@ -106,6 +116,8 @@ pub struct Parts {
     pub hub: Hub,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// How this party lies to users, if it is one of a test.
+    pub misbehave: Option<Misbehave>,
     /// Ends all jobs.
     pub cancel: CancellationToken,
 }
@@ -168,6 +180,9 @@ pub enum EngineError {
     /// The PRSS keys of an epoch can't be used.
     #[error("epoch: {0}")]
     Epoch(#[from] kms_mpc::SetupError),
+    /// A share can't be sealed: there is no randomness, or it does not fit its request, which is a fault of this program.
+    #[error("sealing: {0}")]
+    Seal(#[from] kms_encoding::user::SealError),
     /// The committee is not one that can decrypt.
     #[error("committee: {0}")]
     Committee(#[from] kms_encoding::FloodBoundError),
@@ -198,6 +213,8 @@ struct Inner {
     jobs: Mutex<HashMap<JobId, Arc<Job>>>,
     /// This party's shares of jobs that ended lately: only of such that have left it.
     shares: Mutex<LruCache<JobId, OwnShare>>,
+    /// Places of user decryptions.
+    users: Semaphore,
     /// What ciphertexts under way weigh.
     scales: Scales,
     /// Peers that ask for old shares must take the machine neither from running jobs nor from each other.
@@ -235,6 +252,7 @@ impl Engine {
             requests: Mutex::default(),
             jobs: Mutex::default(),
             shares: Mutex::new(LruCache::new(SHARES)),
+            users: Semaphore::new(user::MAX_USERS),
             scales: Scales::new(options.in_flight),
             turns: Turns::new(),
             counts: Mutex::default(),
@@ -251,6 +269,19 @@ impl Engine {
     /// The database fails.
     pub async fn decrypt(&self, call: Call, wait: Duration, held: impl Send + 'static) -> Result<Outcome, EngineError> {
         self.inner.decrypt(call, wait, held).await
+    }
+
+    /// This party's share of a user decryption, sealed for the user and signed, or why there is none; waits at most `wait`.
+    /// Whatever was answered before, the call is checked from the signature of its permit on.
+    ///
+    /// # Errors
+    /// The database fails, or the machine has no randomness.
+    pub async fn user_decrypt(
+        &self,
+        call: node::UserDecryptRequest,
+        wait: Duration,
+    ) -> Result<node::user_decrypt_response::Outcome, EngineError> {
+        self.inner.user_decrypt(call, wait).await
     }
 
     /// Where a request stands, in the epoch that it was recorded in last.

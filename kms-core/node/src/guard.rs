@@ -24,6 +24,7 @@ use alloy_primitives::B256;
 use kms_chain::handle::{Handle, check_request_handles};
 use kms_chain::manifest::Manifest;
 use kms_chain::request::{Finality, Request, request_id};
+use kms_chain::user_view::{UserGrant, UserQuestion, UserVerdict, UserWait};
 
 pub use probe::ActiveKey;
 pub use verdict::{Grant, HandleGrant, NotYet, NotYetReason, Refusal, Verdict};
@@ -80,6 +81,15 @@ impl Guard {
         verdict
     }
 
+    /// Whether this party may seal its share for a user, at the chain's own floor and with what may be taken back still
+    /// standing at the latest block. Nothing of it is remembered: every call is judged again.
+    pub async fn check_user(&self, question: &UserQuestion) -> Verdict {
+        let started = Instant::now();
+        let verdict = self.judge_user(question).await.map_or_else(Verdict::from, Verdict::Allowed);
+        self.metrics.guard(&verdict, started.elapsed().as_secs_f64());
+        verdict
+    }
+
     async fn judge_request(&self, chain_id: u64, request: &Request) -> Result<Grant, Stop> {
         let (chain, handles) = self.chain_and_handles(chain_id, &request.handles)?;
         let asked = Finality::parse(request.finality).map_err(|e| Refusal::UnknownFinality(e.0))?;
@@ -101,6 +111,24 @@ impl Guard {
         agree(&reading, open).map_err(|stop| stop.confirmed_by(open(&reading.at_final)))?;
         let grants = view::public_grants_at_final(&parsed, &reading.at_final)?;
         Ok(self.grant(chain_id, None, grants, reading.block))
+    }
+
+    async fn judge_user(&self, question: &UserQuestion) -> Result<Grant, Stop> {
+        let request = question.request();
+        let (chain, _) = self.chain_and_handles(request.host_chain_id, &request.handles())?;
+        let reading = chain.read(Finality::Latest, lens::user_call(question), lens::user_answer).await?;
+        let mut verdicts = reading.at_latest.iter().map(|latest| question.judge(&reading.at_final, latest));
+        let first = verdicts.next();
+        let unanimous = first.as_ref().is_some_and(|first| verdicts.all(|other| first.same_kind(&other)));
+        let grants = match first.filter(|_| unanimous) {
+            None => return Err(disagreement()),
+            Some(UserVerdict::Allowed(grants)) => grants,
+            Some(UserVerdict::NotYet { reason, detail }) => return Err(Stop::Wait(reason.into(), detail)),
+            Some(UserVerdict::Refused { refusal, .. }) => return Err(Refusal::User(refusal).into()),
+        };
+        let grants =
+            grants.into_iter().map(|UserGrant { handle, key_id, digest }| HandleGrant { handle, key_id, digest });
+        Ok(self.grant(request.host_chain_id, None, grants.collect(), reading.block))
     }
 
     fn chain_and_handles(&self, chain_id: u64, handles: &[B256]) -> Result<(&Arc<Chain>, Vec<Handle>), Stop> {
@@ -139,8 +167,23 @@ fn agree<V>(reading: &Reading<V>, conclude: impl Fn(&V) -> Result<(), Stop>) -> 
     if unanimous {
         return first;
     }
-    let detail = "the endpoints disagree about the request at their latest blocks";
-    Err(Stop::Wait(NotYetReason::BlockUnknown, detail.into()))
+    Err(disagreement())
+}
+
+fn disagreement() -> Stop {
+    Stop::Wait(NotYetReason::BlockUnknown, "the endpoints disagree about the request at their latest blocks".into())
+}
+
+impl From<UserWait> for NotYetReason {
+    fn from(wait: UserWait) -> Self {
+        match wait {
+            UserWait::NotFinal => Self::NotFinal,
+            UserWait::NotCommitted => Self::NotCommitted,
+            UserWait::NotStarted => Self::Behind,
+            UserWait::BlockUnknown => Self::BlockUnknown,
+            UserWait::ChainUnavailable => Self::ChainUnavailable,
+        }
+    }
 }
 
 impl From<Stop> for Verdict {

@@ -48,10 +48,10 @@ impl Phase {
     pub const fn allows(self, call: Call) -> bool {
         match self {
             Self::Booting => matches!(call, Call::Health),
-            Self::Recovering => !matches!(call, Call::Decrypt),
+            Self::Recovering => !matches!(call, Call::Decrypt | Call::UserDecrypt),
             Self::Initialising => matches!(call, Call::Health | Call::GetKeys | Call::KeyGen | Call::KeyGenStatus),
             Self::Ready => true,
-            Self::Draining => !matches!(call, Call::Decrypt | Call::KeyGen),
+            Self::Draining => !matches!(call, Call::Decrypt | Call::UserDecrypt | Call::KeyGen),
         }
     }
 
@@ -84,6 +84,8 @@ pub enum Call {
     GetStatus,
     /// `Decrypt`.
     Decrypt,
+    /// `UserDecrypt`.
+    UserDecrypt,
     /// `KeyGen` and `KeyGenAbort`.
     KeyGen,
     /// `KeyGenStatus` and `GetKeyFile`.
@@ -92,8 +94,15 @@ pub enum Call {
 
 impl Call {
     /// All calls.
-    pub const ALL: [Self; 6] =
-        [Self::Health, Self::GetKeys, Self::GetStatus, Self::Decrypt, Self::KeyGen, Self::KeyGenStatus];
+    pub const ALL: [Self; 7] = [
+        Self::Health,
+        Self::GetKeys,
+        Self::GetStatus,
+        Self::Decrypt,
+        Self::UserDecrypt,
+        Self::KeyGen,
+        Self::KeyGenStatus,
+    ];
 }
 
 /// The phase of this process, shared between its tasks.
@@ -194,6 +203,7 @@ mod tests {
     fn decryption_is_allowed_only_when_ready() {
         for phase in Phase::ALL {
             assert_eq!(phase.allows(Call::Decrypt), phase == Phase::Ready, "{phase}");
+            assert_eq!(phase.allows(Call::UserDecrypt), phase == Phase::Ready, "{phase}");
             assert!(phase.allows(Call::Health), "{phase}");
         }
         let life = Lifecycle::new();

@@ -3,7 +3,7 @@
 //! All names start with `kms_node_`. Labels have few values: keys, peers, stages, reasons.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::B256;
 use axum::extract::State;
@@ -11,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use kms_proto::node::user_decrypt_response;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -43,6 +44,8 @@ pub struct Metrics {
     requests: IntCounterVec,
     open_jobs: IntGauge,
     mpc_seconds: Histogram,
+    user_decryptions: IntCounterVec,
+    user_seconds: Histogram,
     ciphertext_fetches: IntCounterVec,
     sealed_failures: IntCounter,
     manifest_differs: IntGaugeVec,
@@ -168,6 +171,23 @@ impl Metrics {
                 Histogram::with_opts(
                     HistogramOpts::new("mpc_seconds", "Time from the first share sent to the opening.")
                         .buckets(LATENCY.to_vec()),
+                )?,
+            )?,
+            user_decryptions: add(
+                r,
+                IntCounterVec::new(
+                    Opts::new("user_decryptions_total", "Calls for a user decryption by outcome and reason."),
+                    &["outcome", "reason"],
+                )?,
+            )?,
+            user_seconds: add(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "user_decrypt_seconds",
+                        "Time from the call to the sealed and signed share of a user decryption, without the chain guard.",
+                    )
+                    .buckets(LATENCY.to_vec()),
                 )?,
             )?,
             ciphertext_fetches: add(
@@ -314,6 +334,21 @@ impl Metrics {
         self.mpc_seconds.observe(seconds);
     }
 
+    /// What became of a call for a user decryption, and how long it took without the chain guard.
+    pub fn user_decryption(&self, outcome: &user_decrypt_response::Outcome, time: Duration) {
+        use user_decrypt_response::Outcome;
+        let (outcome, reason) = match outcome {
+            Outcome::Answer(_) => {
+                self.user_seconds.observe(time.as_secs_f64());
+                ("answered", String::new())
+            }
+            Outcome::NotYet(n) => ("not_yet", label(n.reason().as_str_name(), "NOT_YET_REASON_")),
+            Outcome::Refused(r) => ("refused", label(r.reason().as_str_name(), "REFUSED_REASON_")),
+            Outcome::EpochNotLive(_) => ("epoch_not_live", String::new()),
+        };
+        self.user_decryptions.with_label_values(&[outcome, &reason]).inc();
+    }
+
     /// A ciphertext was fetched, or not: "cached", "fetched", "missing", "unavailable", "malformed".
     pub fn ciphertext(&self, outcome: &'static str) {
         self.ciphertext_fetches.with_label_values(&[outcome]).inc();
@@ -363,6 +398,11 @@ impl Metrics {
         self.peak_memory.set(peak_memory());
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|e| format!("# {e}\n"))
     }
+}
+
+/// A value of an enum as a label.
+fn label(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).to_ascii_lowercase()
 }
 
 /// Bytes; 0 where there is no `/proc`.
@@ -443,11 +483,15 @@ mod tests {
         metrics.peer_wrong(3);
         metrics.guard(&Verdict::Refused(Refusal::UnknownChain(5)), 0.1);
         metrics.phase(Phase::Ready);
+        let refused = kms_proto::node::Refused { reason: 12, detail: String::new() };
+        metrics.user_decryption(&user_decrypt_response::Outcome::Refused(refused), Duration::ZERO);
         let text = metrics.render();
         for line in [
             "kms_node_quorum_headroom -1",
             "kms_node_peer_wrong_total{peer=\"3\"} 1",
             "kms_node_guard_verdicts_total{reason=\"unknown_chain\",verdict=\"refused\"} 1",
+            "kms_node_user_decryptions_total{outcome=\"refused\",reason=\"delegation\"} 1",
+            "kms_node_user_decrypt_seconds_count 0",
             "kms_node_phase{phase=\"ready\"} 1",
             "kms_node_phase{phase=\"booting\"} 0",
         ] {

@@ -8,7 +8,7 @@ use rand::{Rng, RngCore};
 /// How long a stalling party sits on its messages: longer than the others' tails.
 const STALL: Duration = Duration::from_secs(4);
 
-/// How a test party misbehaves towards its peers.
+/// How a test party misbehaves towards its peers, and towards users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Misbehave {
     /// Sends shares of the right form and with a wrong value.
@@ -53,6 +53,21 @@ impl Misbehave {
         }
     }
 
+    /// The words that the party seals for a user instead of its own; `None` is nothing. Users count as peers with even indices.
+    pub fn apply_for_user(self, mut words: Vec<u128>) -> Option<Vec<u128>> {
+        match self {
+            Self::Silent => return None,
+            Self::Stall | Self::WrongInKeygen => {}
+            Self::Garbage => words.fill_with(|| rand::rng().random()),
+            Self::WrongShare | Self::Equivocate => {
+                if let Some(last) = words.last_mut() {
+                    *last ^= 0x5a;
+                }
+            }
+        }
+        Some(words)
+    }
+
     /// How long it waits before it sends anything.
     pub const fn delay(self) -> Duration {
         if matches!(self, Self::Stall) { STALL } else { Duration::ZERO }
@@ -92,6 +107,13 @@ mod tests {
         assert_eq!(Misbehave::Equivocate.apply(2, &truth), lie);
         assert_eq!(Misbehave::Equivocate.apply(3, &truth), Some(truth.clone()));
         assert_eq!(Misbehave::Stall.apply(2, &truth), Some(truth.clone()));
+        let words = vec![7u128; 4];
+        assert_eq!(Misbehave::Silent.apply_for_user(words.clone()), None);
+        assert_eq!(Misbehave::WrongInKeygen.apply_for_user(words.clone()), Some(words.clone()));
+        for lie in [Misbehave::WrongShare, Misbehave::Equivocate, Misbehave::Garbage] {
+            let lie = lie.apply_for_user(words.clone()).unwrap();
+            assert!(lie != words && lie.len() == words.len());
+        }
         let (frame_a, frame_c) = (b"KMSQ\x01\x02", b"KMSQ\x01\x04");
         for (liar, about_a, about_c) in [
             (Misbehave::WrongShare, Some(&truth), lie.as_ref()),

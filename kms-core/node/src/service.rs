@@ -1,6 +1,7 @@
 //! The client API: relayers and operators, over mutual TLS, each within the limits of its certificate's authority.
 
 mod keygen;
+mod user;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::keys::Keys;
 use crate::lifecycle::{Call as Route, Lifecycle};
 use crate::party::Party;
 use crate::peer::Hub;
-use crate::tls::{Client, Clients, Limits, TlsError, incoming, server_config};
+use crate::tls::{Client, Clients, Limits, OpenPlace, TlsError, incoming, server_config};
 
 /// Connections of one certificate at the same time.
 const CONNECTIONS: usize = 8;
@@ -130,23 +131,31 @@ impl Service {
         Ok(client)
     }
 
-    async fn answer(&self, client: &Client, call: DecryptRequest) -> Result<Outcome, EngineError> {
-        if let Err(error) = self.api.lifecycle.require(Route::Decrypt) {
-            return Ok(not_yet(NotYetReason::Phase, error.to_string(), BUSY));
+    /// A place for a decryption of this client, if its limits and the state of this party allow one now.
+    fn place(&self, client: &Client, route: Route, chain_id: u64) -> Result<OpenPlace, Outcome> {
+        if let Err(error) = self.api.lifecycle.require(route) {
+            return Err(not_yet(NotYetReason::Phase, error.to_string(), BUSY));
         }
         if !client.take() {
-            return Ok(not_yet(NotYetReason::Busy, "too many calls per second", BUSY));
+            return Err(not_yet(NotYetReason::Busy, "too many calls per second", BUSY));
         }
-        let Some(place) = client.open() else {
-            return Ok(not_yet(NotYetReason::Busy, "too many open requests of this client", BUSY));
+        let place = client.open();
+        let place = place.ok_or_else(|| not_yet(NotYetReason::Busy, "too many open requests of this client", BUSY))?;
+        match self.api.chains.waits_for(chain_id) {
+            Some(problem) => Err(not_yet(NotYetReason::ChainUnavailable, problem, CHAIN)),
+            None => Ok(place),
+        }
+    }
+
+    async fn answer(&self, client: &Client, call: DecryptRequest) -> Result<Outcome, EngineError> {
+        let place = match self.place(client, Route::Decrypt, call.chain_id) {
+            Ok(place) => place,
+            Err(not_yet) => return Ok(not_yet),
         };
         let wait = match call.wait_ms {
             0 => DEFAULT_WAIT,
             ms => Duration::from_millis(ms.into()).min(MAX_WAIT),
         };
-        if let Some(problem) = self.api.chains.waits_for(call.chain_id) {
-            return Ok(not_yet(NotYetReason::ChainUnavailable, problem, CHAIN));
-        }
         match Call::parse(&self.api.party, call) {
             Ok(call) => self.api.engine.decrypt(call, wait, place).await,
             Err(refused) => Ok(Outcome::Refused(refused)),
@@ -196,6 +205,13 @@ impl Node for Service {
             tracing::warn!(client = client.name(), reason = refused.detail, "a call was refused");
         }
         Ok(Response::new(DecryptResponse { outcome: Some(outcome) }))
+    }
+
+    async fn user_decrypt(
+        &self,
+        request: Request<node::UserDecryptRequest>,
+    ) -> Result<Response<node::UserDecryptResponse>, Status> {
+        self.answer_user(request).await
     }
 
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {

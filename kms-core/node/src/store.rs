@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use model::{
     Inserted, JournalRow, KeyRow, KeyState, KeygenRow, KeygenState, NewKeygen, NewRequest, Pending, PendingRow,
-    Position, RequestKey, RequestRow, Stage,
+    Position, RequestKey, RequestRow, Stage, UserAnswer, UserRow,
 };
 use writer::{Command, Op};
 
@@ -119,6 +119,12 @@ impl Store {
         self.write(Op::MoveKeygen { run_id, from, to, key_id, result, detail }).await
     }
 
+    /// Notes, before it leaves this party, that a share was sealed for a user. Requests that come again are counted, each
+    /// has one row. A power cut right after may undo the note.
+    pub async fn user_answer(&self, answer: UserAnswer) -> Result<(), StoreError> {
+        self.write(Op::UserAnswer(answer)).await.map(drop)
+    }
+
     /// Writes a line into the audit journal.
     pub async fn journal(
         &self,
@@ -142,6 +148,7 @@ fn migrator() -> Migrator {
         (1, "initial", include_str!("../migrations/0001_initial.sql")),
         (2, "pending", include_str!("../migrations/0002_pending.sql")),
         (3, "keygens", include_str!("../migrations/0003_keygens.sql")),
+        (4, "user_answers", include_str!("../migrations/0004_user_answers.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 mod relay;
+pub(crate) mod user;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -32,7 +32,16 @@ pub const MAX_PARTIES: usize = 255;
 pub const MAX_EVIDENCE_FRAMES: usize = 8;
 /// Largest message of the client API.
 pub const MAX_CLIENT_MESSAGE: usize = 256 * 1024;
-/// Bytes of one call of a client: a decryption of as many handles as there may be has 36 KiB.
+/// Public key of a permit (ML-KEM-768).
+pub const MAX_PUBLIC_KEY: usize = 1184;
+/// Contracts of a permit.
+pub const MAX_CONTRACTS: usize = 10;
+/// Signature of a permit: a smart account's may be long.
+pub const MAX_PERMIT_SIGNATURE: usize = 4096;
+/// Sealed share of a user decryption.
+pub const MAX_SHARE: usize = 64 * 1024;
+/// Bytes of one call of a client: a decryption of as many handles as there may be has 36 KiB, a user decryption 64 KiB less
+/// a little.
 pub const MAX_CLIENT_CALL: usize = 64 * 1024;
 /// Payload of one peer message, or of all messages of a frame.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
@@ -176,6 +185,47 @@ pub fn check_decrypt_response(response: &node::DecryptResponse) -> Result<(), Bo
     match &response.outcome {
         None => Err(BoundsError::Missing("outcome")),
         Some(Outcome::Answer(a)) => check_answer(a),
+        Some(Outcome::NotYet(n)) => at_most("detail", n.detail.len(), MAX_TEXT),
+        Some(Outcome::Refused(r)) => at_most("detail", r.detail.len(), MAX_TEXT),
+        Some(Outcome::EpochNotLive(e)) => ids("live", &e.live, MAX_EPOCHS),
+    }
+}
+
+/// Checks a `UserDecrypt` call.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_user_decrypt(request: &node::UserDecryptRequest) -> Result<(), BoundsError> {
+    let permit = request.permit.as_ref().ok_or(BoundsError::Missing("permit"))?;
+    exact("permit.user", &permit.user, ADDRESS)?;
+    if !permit.delegator.is_empty() {
+        exact("permit.delegator", &permit.delegator, ADDRESS)?;
+    }
+    at_most("permit.public_key", permit.public_key.len(), MAX_PUBLIC_KEY)?;
+    at_most("permit.contracts", permit.contracts.len(), MAX_CONTRACTS)?;
+    permit.contracts.iter().try_for_each(|contract| exact("permit.contracts", contract, ADDRESS))?;
+    at_most("permit.extra_data", permit.extra_data.len(), MAX_EXTRA_DATA)?;
+    at_most("signature", request.signature.len(), MAX_PERMIT_SIGNATURE)?;
+    at_most("pairs", request.pairs.len(), MAX_HANDLES)?;
+    request.pairs.iter().try_for_each(|pair| {
+        exact("pairs.handle", &pair.handle, ID)?;
+        exact("pairs.contract", &pair.contract, ADDRESS)
+    })
+}
+
+/// Checks what a party answered to a `UserDecrypt` call.
+///
+/// # Errors
+/// The first field that breaks its bound.
+pub fn check_user_decrypt_response(response: &node::UserDecryptResponse) -> Result<(), BoundsError> {
+    use node::user_decrypt_response::Outcome;
+    match &response.outcome {
+        None => Err(BoundsError::Missing("outcome")),
+        Some(Outcome::Answer(a)) => {
+            at_most("share", a.share.len(), MAX_SHARE)?;
+            exact("signature", &a.signature, SIGNATURE)?;
+            at_most("extra_data", a.extra_data.len(), MAX_EXTRA_DATA)
+        }
         Some(Outcome::NotYet(n)) => at_most("detail", n.detail.len(), MAX_TEXT),
         Some(Outcome::Refused(r)) => at_most("detail", r.detail.len(), MAX_TEXT),
         Some(Outcome::EpochNotLive(e)) => ids("live", &e.live, MAX_EPOCHS),
@@ -437,6 +487,74 @@ mod tests {
         let mut epoch = call(Some(Source::Request(on_chain())));
         epoch.epoch_id.pop();
         assert!(check_decrypt(&epoch).is_err());
+    }
+
+    fn user() -> node::UserDecryptRequest {
+        node::UserDecryptRequest {
+            chain_id: u64::MAX,
+            permit: Some(node::Permit {
+                user: vec![1; ADDRESS],
+                delegator: vec![2; ADDRESS],
+                public_key: vec![3; MAX_PUBLIC_KEY],
+                contracts: vec![vec![4; ADDRESS]; MAX_CONTRACTS],
+                start: u64::MAX,
+                days: u64::MAX,
+                extra_data: vec![5; MAX_EXTRA_DATA],
+            }),
+            signature: vec![6; MAX_PERMIT_SIGNATURE],
+            pairs: vec![node::HandleContractPair { handle: vec![7; ID], contract: vec![8; ADDRESS] }; MAX_HANDLES],
+        }
+    }
+
+    #[test]
+    fn the_largest_user_decryption_is_a_call() {
+        use prost::Message;
+        assert_eq!(check_user_decrypt(&user()), Ok(()));
+        assert!(user().encoded_len() <= MAX_CLIENT_CALL);
+    }
+
+    #[test]
+    fn each_bound_of_a_user_decryption_is_held() {
+        use node::user_decrypt_response::Outcome;
+        type Spoil = fn(&mut node::UserDecryptRequest, &mut node::Permit);
+        let bad: [(&str, Spoil); 11] = [
+            ("permit.user", |_, p| p.user.clear()),
+            ("permit.delegator", |_, p| p.delegator.truncate(19)),
+            ("permit.public_key", |_, p| p.public_key.push(0)),
+            ("permit.contracts", |_, p| p.contracts.push(vec![0; ADDRESS])),
+            ("permit.contracts", |_, p| p.contracts[3].push(0)),
+            ("permit.extra_data", |_, p| p.extra_data.push(0)),
+            ("signature", |r, _| r.signature.push(0)),
+            ("pairs", |r, _| r.pairs.push(node::HandleContractPair::default())),
+            ("pairs.handle", |r, _| r.pairs[1].handle.truncate(31)),
+            ("pairs.contract", |r, _| r.pairs[1].contract.push(0)),
+            ("pairs.contract", |r, _| r.pairs[1].contract.clear()),
+        ];
+        for (name, spoil) in bad {
+            let mut request = user();
+            let mut permit = request.permit.take().unwrap();
+            spoil(&mut request, &mut permit);
+            request.permit = Some(permit);
+            match check_user_decrypt(&request) {
+                Err(BoundsError::Length { field, .. } | BoundsError::TooLong { field, .. }) => assert_eq!(field, name),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        let none = node::UserDecryptRequest { permit: None, ..user() };
+        assert_eq!(check_user_decrypt(&none), Err(BoundsError::Missing("permit")));
+
+        let check = |outcome| check_user_decrypt_response(&node::UserDecryptResponse { outcome });
+        let answer = |share, signature, extra| {
+            let (share, signature, extra_data) = (vec![0; share], vec![0; signature], vec![0; extra]);
+            check(Some(Outcome::Answer(node::UserAnswer { share, signature, extra_data })))
+        };
+        assert!(answer(MAX_SHARE, SIGNATURE, MAX_EXTRA_DATA).is_ok());
+        assert!(answer(MAX_SHARE + 1, SIGNATURE, 0).is_err());
+        assert!(answer(0, SIGNATURE + 1, 0).is_err());
+        assert!(answer(0, SIGNATURE, MAX_EXTRA_DATA + 1).is_err());
+        assert!(check(None).is_err());
+        let refused = node::Refused { reason: 1, detail: "x".repeat(MAX_TEXT + 1) };
+        assert!(check(Some(Outcome::Refused(refused))).is_err());
     }
 
     #[test]

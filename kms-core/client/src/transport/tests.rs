@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testing::{Authority, TestCommittee};
+use crate::user::{ReconstructError, UserResponse};
 use kms_proto::node::node_server::{Node, NodeServer};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, crypto::aws_lc_rs, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -123,6 +124,36 @@ impl Node for TestParty {
             }),
         };
         Ok(Response::new(node::DecryptResponse { outcome: Some(outcome) }))
+    }
+
+    async fn user_decrypt(
+        &self,
+        request: Request<node::UserDecryptRequest>,
+    ) -> Result<Response<node::UserDecryptResponse>, Status> {
+        use node::user_decrypt_response::Outcome;
+        let scene = self.committee.scene();
+        assert_eq!(request.get_ref().permit.as_ref().map(|p| p.start), Some(scene.request.permit.start));
+        let answer = |response: UserResponse| {
+            let (share, signature) = (response.share.to_vec(), response.signature.to_vec());
+            Outcome::Answer(node::UserAnswer { share, signature, extra_data: response.extra_data.to_vec() })
+        };
+        let index = self.index as usize;
+        let calls = self.calls.fetch_add(1, Ordering::Relaxed);
+        let outcome = match self.manner {
+            Manner::Slow(times) if calls < times => Outcome::NotYet(node::NotYet {
+                reason: NotYetReason::Behind.into(),
+                detail: "the permit begins in a second".to_owned(),
+                retry_after_ms: 1,
+            }),
+            Manner::Honest | Manner::Slow(_) => answer(scene.response(index)),
+            Manner::Dissent => answer(scene.wrong(index, 1)),
+            Manner::Copy => answer(scene.response(1)),
+            Manner::Refuse => Outcome::Refused(node::Refused {
+                reason: RefusedReason::Delegation.into(),
+                detail: "no delegation".to_owned(),
+            }),
+        };
+        Ok(Response::new(node::UserDecryptResponse { outcome: Some(outcome) }))
     }
 
     async fn get_status(
@@ -270,6 +301,39 @@ async fn no_quorum_and_nobody_left_to_ask_ends_the_question() {
     cluster.start(4, Manner::Refuse);
     let collected = cluster.parties().collect(&cluster.committee.question(), soon()).await;
     assert_eq!((collected.decryption, collected.outcomes.len()), (None, 4));
+}
+
+#[tokio::test]
+async fn a_user_decryption_is_read_past_a_liar_and_a_slow_party() {
+    let mut cluster = Cluster::new().await;
+    cluster.start(1, Manner::Honest);
+    cluster.start(2, Manner::Dissent);
+    cluster.start(3, Manner::Slow(2));
+    cluster.start(4, Manner::Honest);
+    let scene = cluster.committee.scene();
+    let mut reader = scene.reader();
+    let read = cluster.parties().read(&mut reader, soon(), Duration::from_secs(60)).await;
+    let result = read.result.expect("decided");
+    assert_eq!(result.values.iter().map(|(_, value)| *value).collect::<Vec<_>>(), scene.values);
+    assert_eq!(result.progress.culprits().to_string(), "2");
+    assert!(matches!(read.outcomes[&2], Ok(UserOutcome::Answer(_))), "a lying share is signed like any other");
+}
+
+#[tokio::test]
+async fn who_answers_for_another_or_not_at_all_is_named() {
+    let mut cluster = Cluster::new().await;
+    cluster.start(1, Manner::Honest);
+    cluster.start(2, Manner::Copy);
+    cluster.start(3, Manner::Refuse);
+    cluster.start(4, Manner::Refuse);
+    let scene = cluster.committee.scene();
+    let read = cluster.parties().read(&mut scene.reader(), soon(), Duration::ZERO).await;
+    let Err(ReconstructError::Undecided(progress)) = read.result else { panic!("{:?}", read.result) };
+    assert_eq!((progress.shares.to_string(), progress.missing.to_string()), ("1".into(), "2, 3, 4".into()));
+    let bad = &read.outcomes[&2];
+    assert!(matches!(bad, Err(PartyError::Bad(verify::AnswerError::Signer { index: 2, .. }))), "{bad:?}");
+    let refused = &read.outcomes[&3];
+    assert!(matches!(refused, Ok(UserOutcome::Refused { reason: RefusedReason::Delegation, .. })), "{refused:?}");
 }
 
 #[tokio::test]

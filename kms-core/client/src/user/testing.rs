@@ -28,38 +28,38 @@ use rand_chacha::{
 };
 use sha2::{Digest, Sha256};
 
-pub(super) const CHAIN: u64 = 31337;
-pub(super) const START: u64 = 1_700_000_000;
+pub(crate) const CHAIN: u64 = 31337;
+pub(crate) const START: u64 = 1_700_000_000;
 
-pub(super) fn word(seed: &str) -> B256 {
+pub(crate) fn word(seed: &str) -> B256 {
     keccak256(seed)
 }
 
-pub(super) fn signing_key(number: u8) -> SigningKey {
+pub(crate) fn signing_key(number: u8) -> SigningKey {
     SigningKey::from_slice(&[number; 32]).expect("a small scalar")
 }
 
-pub(super) fn domain() -> DecryptionDomain {
+pub(crate) fn domain() -> DecryptionDomain {
     DecryptionDomain { chain_id: 1, verifying_contract: Address::repeat_byte(0x22) }
 }
 
-pub(super) fn handle(seed: u8, ty: FheType) -> B256 {
+pub(crate) fn handle(seed: u8, ty: FheType) -> B256 {
     Handle::new([seed; 21], 0xff, CHAIN, ty).raw()
 }
 
 /// What one committee answers to one request.
 #[derive(Clone)]
-pub(super) struct Scene {
-    pub(super) n: usize,
-    pub(super) parties: Parties,
-    pub(super) request: UserRequest,
-    pub(super) kem: Kem,
-    pub(super) seed: [u8; 64],
-    pub(super) values: Vec<Plaintext>,
-    pub(super) epoch: B256,
-    pub(super) digests: Vec<B256>,
+pub(crate) struct Scene {
+    pub(crate) n: usize,
+    pub(crate) parties: Parties,
+    pub(crate) request: UserRequest,
+    pub(crate) kem: Kem,
+    pub(crate) seed: [u8; 64],
+    pub(crate) values: Vec<Plaintext>,
+    pub(crate) epoch: B256,
+    pub(crate) digests: Vec<B256>,
     /// Packed words of each party.
-    pub(super) words: Vec<Vec<u128>>,
+    pub(crate) words: Vec<Vec<u128>>,
 }
 
 fn share<const D: usize>(secrets: &[u128], n: usize, t: usize, rng: &mut ChaCha20Rng) -> Vec<Vec<u128>> {
@@ -69,12 +69,12 @@ fn share<const D: usize>(secrets: &[u128], n: usize, t: usize, rng: &mut ChaCha2
         .collect()
 }
 
-pub(super) fn random_word(rng: &mut ChaCha20Rng) -> u128 {
+pub(crate) fn random_word(rng: &mut ChaCha20Rng) -> u128 {
     u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())
 }
 
 impl Scene {
-    pub(super) fn new(n: usize, t: usize, kem: Kem, values: &[(FheType, Word)], seed: u64) -> Self {
+    pub(crate) fn new(n: usize, t: usize, kem: Kem, values: &[(FheType, Word)], seed: u64) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let values: Vec<Plaintext> = values.iter().map(|(ty, value)| Plaintext::truncated(*ty, *value)).collect();
         let bound = FloodBound::new(n as u32, t as u32).expect("a committee").get();
@@ -116,31 +116,39 @@ impl Scene {
         scene
     }
 
+    /// The same for another committee of these parties.
+    pub(crate) fn in_context(mut self, context_id: B256) -> Self {
+        self.parties.context_id = context_id;
+        self.request.permit.extra_data = ExtraData::V1 { context: context_id }.encode();
+        self.sign_permit();
+        self
+    }
+
     /// Shares other blocks.
-    pub(super) fn share(&mut self, blocks: &[u128], rng: &mut ChaCha20Rng) {
+    pub(crate) fn share(&mut self, blocks: &[u128], rng: &mut ChaCha20Rng) {
         let t = self.parties.t as usize;
         self.words =
             if self.degree() == 4 { share::<4>(blocks, self.n, t, rng) } else { share::<5>(blocks, self.n, t, rng) };
     }
 
-    pub(super) fn sign_permit(&mut self) {
+    pub(crate) fn sign_permit(&mut self) {
         let digest = self.request.permit.digest(CHAIN, domain().verifying_contract);
         self.request.signature = eip712::sign_digest(&signing_key(99), digest).to_vec().into();
     }
 
-    pub(super) fn degree(&self) -> u8 {
+    pub(crate) fn degree(&self) -> u8 {
         if self.n <= 15 { 4 } else { 5 }
     }
 
-    pub(super) fn pair(&self) -> KeyPair {
+    pub(crate) fn pair(&self) -> KeyPair {
         KeyPair::from_seed(self.kem, &self.seed)
     }
 
-    pub(super) fn reader(&self) -> UserDecryption {
+    pub(crate) fn reader(&self) -> UserDecryption {
         UserDecryption::new(self.parties.clone(), &domain(), self.request.clone(), self.pair()).expect("a good request")
     }
 
-    pub(super) fn header(&self, party: usize) -> Header {
+    pub(crate) fn header(&self, party: usize) -> Header {
         Header {
             party: party as u8,
             context_id: self.parties.context_id.0,
@@ -152,13 +160,13 @@ impl Scene {
         }
     }
 
-    pub(super) fn payload(&self, words: Vec<u128>) -> Vec<u8> {
+    pub(crate) fn payload(&self, words: Vec<u128>) -> Vec<u8> {
         let types: Vec<FheType> = self.values.iter().map(Plaintext::ty).collect();
         SharePayload::new(self.degree(), &types, words).expect("words of the request").to_bytes().to_vec()
     }
 
     /// The associated data, written from the specification.
-    pub(super) fn associated_data(&self, header: &Header) -> Vec<u8> {
+    pub(crate) fn associated_data(&self, header: &Header) -> Vec<u8> {
         let public_key = &self.request.permit.public_key;
         let extra_data = &self.request.permit.extra_data;
         let mut out = b"KMS-USER-AAD-1".to_vec();
@@ -182,7 +190,7 @@ impl Scene {
     }
 
     /// An envelope with the KEM randomness `m`.
-    pub(super) fn seal(&self, header: &Header, payload: &[u8], m: [u8; 32]) -> Vec<u8> {
+    pub(crate) fn seal(&self, header: &Header, payload: &[u8], m: [u8; 32]) -> Vec<u8> {
         let public_key = self.request.permit.public_key.as_ref();
         let (ciphertext, secret) = match self.kem {
             Kem::MlKem768 => {
@@ -216,7 +224,7 @@ impl Scene {
     }
 
     /// The response of the party that signs as `signer`.
-    pub(super) fn signed(&self, signer: usize, share: Vec<u8>) -> UserResponse {
+    pub(crate) fn signed(&self, signer: usize, share: Vec<u8>) -> UserResponse {
         let digest = eip712::user_decrypt_response_digest(
             &domain().eip712(),
             &self.request.permit.public_key,
@@ -230,7 +238,7 @@ impl Scene {
     }
 
     /// A response with another header.
-    pub(super) fn with_header(&self, party: usize, change: impl FnOnce(&mut Header)) -> UserResponse {
+    pub(crate) fn with_header(&self, party: usize, change: impl FnOnce(&mut Header)) -> UserResponse {
         let mut header = self.header(party);
         change(&mut header);
         let payload = self.payload(self.words[party - 1].clone());
@@ -238,12 +246,12 @@ impl Scene {
     }
 
     /// What party `party` answers.
-    pub(super) fn response(&self, party: usize) -> UserResponse {
+    pub(crate) fn response(&self, party: usize) -> UserResponse {
         self.with_header(party, |_| ())
     }
 
     /// A signed response whose share is wrong in the first and in some other words.
-    pub(super) fn wrong(&self, party: usize, seed: u64) -> UserResponse {
+    pub(crate) fn wrong(&self, party: usize, seed: u64) -> UserResponse {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let mut words = self.words[party - 1].clone();
         words[0] ^= 1 << (rng.next_u32() % 128);

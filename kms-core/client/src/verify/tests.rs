@@ -200,3 +200,38 @@ fn an_altered_receipt_is_not_its_partys() {
         assert!(matches!(check(2, &altered), Err(AnswerError::Signer { index: 2, .. })), "change {i}");
     }
 }
+
+#[test]
+fn a_sealed_share_counts_for_its_party_and_its_request_only() {
+    let committee = TestCommittee::offline();
+    let scene = committee.scene();
+    let Manifest { committee, decryption_domain: domain, .. } = &committee.manifest;
+    let check = |index, response| user_answer(&scene.request, committee, domain, index, response);
+    let good = check(2, scene.response(2)).expect("a good share");
+    assert_eq!((good.index, good.group.epoch, &good.group.digests), (2, scene.epoch, &scene.digests));
+    // A wrong share looks like a right one.
+    assert_eq!(check(2, scene.wrong(2, 1)).expect("signed").group, good.group);
+
+    assert!(matches!(check(1, scene.response(2)), Err(AnswerError::Signer { index: 1, .. })));
+    assert_eq!(check(5, scene.response(2)), Err(AnswerError::NoParty(5)));
+    let mut changed = scene.response(2);
+    changed.share = [&changed.share[..], &[0]].concat().into();
+    assert!(matches!(check(2, changed), Err(AnswerError::Signer { index: 2, .. })));
+    let bare = UserResponse { extra_data: vec![0].into(), ..scene.response(2) };
+    assert!(matches!(check(2, bare), Err(AnswerError::Share(Rejected::ExtraData(_)))));
+
+    let labelled = |response| match check(2, response) {
+        Err(AnswerError::Envelope(fault)) => fault.label(),
+        Err(AnswerError::Elsewhere(foreign)) => foreign.label(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(labelled(scene.with_header(2, |h| h.party = 3)), "Index");
+    assert_eq!(labelled(scene.with_header(2, |h| h.context_id[0] ^= 1)), "ExtraData");
+    assert_eq!(labelled(scene.with_header(2, |h| h.permit_hash[0] ^= 1)), "Permit");
+    assert_eq!(labelled(scene.with_header(2, |h| h.user[0] ^= 1)), "Permit");
+    assert_eq!(labelled(scene.with_header(2, |h| h.digests.truncate(1))), "Digests");
+    assert_eq!(labelled(scene.signed(2, b"KMSE".to_vec())), "Truncated");
+    let mut envelope = scene.response(2).share.to_vec();
+    envelope[5] = Kem::MlKem512.to_u8();
+    assert_eq!(labelled(scene.signed(2, envelope)), "OtherKem");
+}

@@ -109,6 +109,7 @@ impl Running {
             store: booted.store.clone(),
             hub: hub.clone(),
             metrics: metrics.clone(),
+            misbehave,
             cancel: cancel.clone(),
         };
         let in_flight = usize::from(config.work.in_flight_mib) << 20;

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use alloy_primitives::B256;
-use kms_proto::node::{self, NotYetReason, RefusedReason, decrypt_response::Outcome};
+use kms_chain::permit::UserRequestError;
+use kms_chain::user_view::UserRefusal;
+use kms_proto::node::{
+    self, NotYetReason, RefusedReason, decrypt_response::Outcome, user_decrypt_response::Outcome as UserOutcome,
+};
 
 use crate::guard::{self, Refusal};
 
@@ -38,6 +42,17 @@ pub(super) fn epoch_not_live(live: &[B256]) -> Outcome {
     Outcome::EpochNotLive(node::EpochNotLive { live })
 }
 
+/// The same in the words of a user decryption, for everything but an answer.
+pub(crate) fn to_user(outcome: Outcome) -> UserOutcome {
+    match outcome {
+        Outcome::NotYet(not_yet) => UserOutcome::NotYet(not_yet),
+        Outcome::Refused(refused) => UserOutcome::Refused(refused),
+        Outcome::EpochNotLive(epochs) => UserOutcome::EpochNotLive(epochs),
+        // Never: an answer in the clear is for a request of another kind.
+        Outcome::Answer(_) => to_user(internal()),
+    }
+}
+
 pub(super) fn not_yet_reason(reason: guard::NotYetReason) -> NotYetReason {
     match reason {
         guard::NotYetReason::NotFinal => NotYetReason::NotFinal,
@@ -59,5 +74,26 @@ pub(super) fn refused_reason(refusal: &Refusal) -> RefusedReason {
         Refusal::DeadlinePassed { .. } => RefusedReason::DeadlinePassed,
         Refusal::NotPermitted { .. } => RefusedReason::NotPermitted,
         Refusal::KeyState { .. } => RefusedReason::Key,
+        Refusal::User(refusal) => user_reason(refusal),
+    }
+}
+
+/// The class of a user decryption's refusal.
+pub(super) fn user_reason(refusal: &UserRefusal) -> RefusedReason {
+    use UserRequestError::{Handles, RepeatedHandle, SignatureLength};
+    match refusal {
+        UserRefusal::Request(Handles(_) | RepeatedHandle(_)) => RefusedReason::Malformed,
+        UserRefusal::Request(SignatureLength(_))
+        | UserRefusal::WrongSigner(_)
+        | UserRefusal::Signature(_)
+        | UserRefusal::SignatureRejected(_)
+        | UserRefusal::SignatureReverted(_)
+        | UserRefusal::SignatureAnswer(_) => RefusedReason::Signature,
+        UserRefusal::WrongContext { .. } | UserRefusal::ContextNotLive(_) => RefusedReason::Context,
+        UserRefusal::UserNotAllowed { .. } | UserRefusal::ContractNotAllowed { .. } => RefusedReason::NotPermitted,
+        UserRefusal::NotDelegated { .. } | UserRefusal::DelegationExpired { .. } => RefusedReason::Delegation,
+        UserRefusal::KeyState { .. } => RefusedReason::Key,
+        // The permit's rules and times, its end by its owner, and what may be added to the list.
+        _ => RefusedReason::Permit,
     }
 }

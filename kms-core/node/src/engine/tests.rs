@@ -9,6 +9,7 @@ use kms_proto::node::{DecryptRequest, NotYetReason, RefusedReason, decrypt_reque
 mod faults;
 mod links;
 mod load;
+mod user;
 
 use super::*;
 use crate::guard::Refusal;

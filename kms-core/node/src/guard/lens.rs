@@ -4,6 +4,7 @@ use alloy::sol_types::SolCall;
 use alloy_primitives::{Address, B256, Bytes};
 use kms_chain::abi::{GuardLens, IGuardLens};
 use kms_chain::request::Request;
+use kms_chain::user_view::{UserQuestion, UserView};
 
 use super::view::{HandleView, PublicView, RequestView};
 
@@ -33,6 +34,16 @@ pub(super) fn handles_call(handles: &[B256]) -> Bytes {
 pub(super) fn handles_answer(bytes: &Bytes) -> Result<PublicView, String> {
     let view = GuardLens::viewHandlesCall::abi_decode_returns_validate(bytes).map_err(malformed)?;
     Ok(PublicView { current_context: view._2, handles: view._3.into_iter().map(handle_view).collect() })
+}
+
+/// `viewUserDecryption(query)`.
+pub(super) fn user_call(question: &UserQuestion) -> Bytes {
+    question.call().abi_encode().into()
+}
+
+/// What `viewUserDecryption` returned.
+pub(super) fn user_answer(bytes: &Bytes) -> Result<UserView, String> {
+    GuardLens::viewUserDecryptionCall::abi_decode_returns_validate(bytes).map_err(malformed)
 }
 
 fn handle_view(view: IGuardLens::HandleView) -> HandleView {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
 use kms_chain::handle::{Handle, HandleError};
+use kms_chain::user_view::UserRefusal;
 
 /// The decision about one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +74,8 @@ pub enum NotYetReason {
     NotFinal,
     /// The digest of a ciphertext is not committed, or its key is not active yet.
     NotCommitted,
-    /// This party's endpoints don't know the request: they are behind, or it is on a fork that they don't follow.
+    /// This party's endpoints don't know the request: they are behind, or it is on a fork that they don't follow. Or a permit
+    /// starts soon after their latest block.
     Behind,
     /// The endpoints do not agree on a block, or the block vanished while it was read.
     BlockUnknown,
@@ -140,6 +142,9 @@ pub enum Refusal {
         /// The handle.
         handle: B256,
     },
+    /// A user decryption is not allowed.
+    #[error("{label}: {0}", label = .0.label())]
+    User(UserRefusal),
     /// One of the others, read in a block that may still be replaced: a request that was answered, cancelled or too late
     /// on one fork may be open on the next.
     #[error("{0}")]
@@ -159,11 +164,15 @@ pub enum Refusal {
 impl Refusal {
     /// Whether no later block and no new manifest takes it back. Only such a refusal ends a recorded request; the others
     /// answer the call, which can be made again: rights are given late, contexts follow each other, and this party's
-    /// endpoints may lag behind both.
+    /// endpoints may lag behind both. Of a user decryption nothing is recorded.
     pub const fn lasts(&self) -> bool {
         !matches!(
             self,
-            Self::UnknownChain(_) | Self::WrongContext { .. } | Self::NotPermitted { .. } | Self::Unconfirmed(_)
+            Self::UnknownChain(_)
+                | Self::WrongContext { .. }
+                | Self::NotPermitted { .. }
+                | Self::User(_)
+                | Self::Unconfirmed(_)
         )
     }
 
@@ -189,6 +198,7 @@ impl Refusal {
             Self::DeadlinePassed { .. } => "deadline_passed",
             Self::NotPermitted { .. } => "not_permitted",
             Self::KeyState { .. } => "key_state",
+            Self::User(refusal) => refusal.label(),
         }
     }
 }

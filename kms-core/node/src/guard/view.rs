@@ -3,6 +3,7 @@
 use alloy_primitives::B256;
 use kms_chain::handle::Handle;
 use kms_chain::request::Request;
+use kms_chain::user_view::{KeyUse, key_use};
 
 use super::verdict::{HandleGrant, NotYetReason, Refusal};
 
@@ -188,22 +189,17 @@ fn grants(handles: &[Handle], views: &[HandleView]) -> Result<Vec<HandleGrant>, 
         .collect()
 }
 
-/// NIST SP 800-57: a deactivated key still opens what it has encrypted; a suspended one may come back; a compromised or
-/// destroyed one opens nothing any more.
+/// What may be done with the keys.
 fn key_states(handles: &[Handle], views: &[HandleView]) -> Result<(), Stop> {
     for (handle, view) in handles.iter().zip(views).filter(|(_, view)| !view.key_id.is_zero()) {
         let (handle, key_id) = (handle.raw(), view.key_id);
         let wait =
             |what: &str| Err(Stop::Wait(NotYetReason::NotCommitted, format!("key {key_id} of {handle} is {what}")));
         let refuse = |state| Err(Refusal::KeyState { handle, key_id, state }.into());
-        match view.key_state {
-            2 | 4 => {}
-            0 => return wait("not registered"),
-            1 => return wait("not active yet"),
-            3 => return wait("suspended"),
-            5 => return refuse("compromised"),
-            6 => return refuse("destroyed"),
-            _ => return refuse("in a state that this program does not know"),
+        match key_use(view.key_state) {
+            KeyUse::Opens => {}
+            KeyUse::Wait(what) => return wait(what),
+            KeyUse::Never(state) => return refuse(state),
         }
     }
     Ok(())

@@ -1,9 +1,12 @@
 //! The client API over real mutual TLS.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::SeqCst;
 
 use alloy_primitives::B256;
 use hyper_util::rt::TokioIo;
+use kms_client::user::Kem;
+use kms_client::verify::user_message;
 use kms_encoding::FheType;
 use kms_proto::node::node_client::NodeClient;
 use rustls::ClientConfig;
@@ -25,6 +28,7 @@ use crate::party::TlsRoot;
 use crate::sealed::{Cost, Vault};
 use crate::setup::{Setup, SetupOptions, SetupParts};
 use crate::testkit::cluster::{Cluster, EPOCH, Node};
+use crate::testkit::user::User;
 use crate::testkit::{CHAIN, until};
 use crate::tls::{ClientRules, Limit};
 
@@ -210,6 +214,57 @@ async fn a_client_gets_what_its_certificate_allows() {
     for node in nodes {
         node.stop().await;
     }
+    served.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_decryption_has_a_permission_of_its_own_and_counts_as_open() {
+    use node::user_decrypt_response::Outcome as UserOutcome;
+    let cluster = Cluster::new(&[(FheType::Uint8, 77)]).await;
+    let node = cluster.start(1, None).await;
+    let (relayer, gate) = (new_root("relayer").unwrap(), new_root("gate").unwrap());
+    let both = vec![Permission::Decrypt, Permission::Status];
+    let list = vec![rules("relayer", &relayer, both, 100), rules("gate", &gate, vec![Permission::UserDecrypt], 100)];
+    let (address, lifecycle, served) = serve_one(&cluster, &node, list).await;
+    let mut relayer = client(&cluster, address, leaf(&relayer)).await;
+    let gate = client(&cluster, address, leaf(&gate)).await;
+    let good = user_message(&User::new(9, Kem::MlKem768).request(&cluster, &cluster.handles));
+    let ask = async |call: &node::UserDecryptRequest| {
+        let answer = gate.clone().user_decrypt(call.clone()).await.unwrap().into_inner();
+        bounds::check_user_decrypt_response(&answer).unwrap();
+        answer.outcome.unwrap()
+    };
+    let waits = |outcome: UserOutcome, reason| match outcome {
+        UserOutcome::NotYet(not_yet) => assert_eq!(not_yet.reason(), reason, "{}", not_yet.detail),
+        other => panic!("{other:?}"),
+    };
+
+    waits(ask(&good).await, NotYetReason::Phase);
+    lifecycle.advance(Phase::Recovering).unwrap();
+    lifecycle.advance(Phase::Ready).unwrap();
+    assert_eq!(relayer.user_decrypt(good.clone()).await.unwrap_err().code(), Code::PermissionDenied);
+    let pull = gate.clone().decrypt(cluster.raw(cluster.v1())).await.unwrap_err();
+    assert_eq!(pull.code(), Code::PermissionDenied);
+    waits(
+        ask(&node::UserDecryptRequest { chain_id: DEAD_CHAIN, ..good.clone() }).await,
+        NotYetReason::ChainUnavailable,
+    );
+    let outcome = ask(&node::UserDecryptRequest { permit: None, ..good.clone() }).await;
+    let UserOutcome::Refused(refused) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((refused.reason(), refused.detail.as_str()), (node::RefusedReason::Malformed, "permit is missing"));
+    assert!(matches!(ask(&good).await, UserOutcome::Answer(_)));
+
+    // Four may be open: of five at once one is too many.
+    let fetches = &cluster.world.fetches;
+    fetches.hold();
+    let busy = async {
+        until(async || (fetches.now.load(SeqCst) == 4).then_some(())).await;
+        waits(ask(&good).await, NotYetReason::Busy);
+        fetches.let_go(4);
+    };
+    let (four, ()) = tokio::join!(futures::future::join_all((0..4).map(|_| ask(&good))), busy);
+    assert!(four.iter().all(|outcome| matches!(outcome, UserOutcome::Answer(_))), "{four:?}");
+    node.stop().await;
     served.await.unwrap().unwrap();
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 
 /// How far a recorded request is at this party. The order is the order of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -244,6 +244,42 @@ pub struct KeygenRow {
     pub detail: Option<String>,
     /// When it was asked for.
     pub started_at: u64,
+}
+
+/// A share that was sealed for a user: what was opened, for whom, and by which permit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserAnswer {
+    /// Content-bound id of the request.
+    pub id: B256,
+    /// Epoch whose shares answered it.
+    pub epoch_id: B256,
+    /// Key of the handles.
+    pub key_id: B256,
+    /// Host chain.
+    pub chain_id: u64,
+    /// Who signed the permit.
+    pub user: Address,
+    /// Whose handles they are, if not the user's own.
+    pub delegator: Option<Address>,
+    /// What was signed.
+    pub permit_hash: B256,
+    /// The handles, in request order.
+    pub handles: Vec<B256>,
+    /// The block that allowed it.
+    pub block_number: u64,
+}
+
+/// What the audit says about the answers to one request of a user. Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRow {
+    /// The last answer.
+    pub answer: UserAnswer,
+    /// When it was answered first.
+    pub first_at: u64,
+    /// When it was answered last.
+    pub last_at: u64,
+    /// How often.
+    pub times: u64,
 }
 
 /// A line of the audit journal.

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::Store;
 use super::model::{
     JournalRow, KeyRow, KeyState, KeygenRow, KeygenState, NewKeygen, Pending, PendingRow, Position, RequestKey,
-    RequestRow, Stage,
+    RequestRow, Stage, UserAnswer, UserRow,
 };
 use crate::error::StoreError;
 
@@ -107,6 +107,15 @@ impl Store {
         rows.iter().map(keygen).collect()
     }
 
+    /// What was sealed for users, the last first, at most so many requests.
+    pub async fn user_answers(&self, rows: u32) -> Result<Vec<UserRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM user_answers ORDER BY last_at DESC, id LIMIT ?")
+            .bind(i64::from(rows))
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(user_answer).collect()
+    }
+
     /// The last lines of the audit journal, newest first.
     pub async fn journal_tail(&self, lines: u32) -> Result<Vec<JournalRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM journal ORDER BY seq DESC LIMIT ?")
@@ -146,6 +155,33 @@ fn request(row: &SqliteRow) -> Result<RequestRow, StoreError> {
         received_at: unsigned(row, TABLE, "received_at")?,
         answered_at: answered_at.map(i64::cast_unsigned),
         mpc: mpc.map(|micros| Duration::from_micros(micros.cast_unsigned())),
+    })
+}
+
+fn user_answer(row: &SqliteRow) -> Result<UserRow, StoreError> {
+    const TABLE: &str = "user_answers";
+    let address = |column: &str| -> Result<Option<Address>, StoreError> {
+        let bytes: Option<&[u8]> = row.try_get(column)?;
+        let problem = || StoreError::Row { table: TABLE, problem: format!("{column} is no address") };
+        bytes.map(|bytes| Address::try_from(bytes).map_err(|_| problem())).transpose()
+    };
+    let handles: &[u8] = row.try_get("handles")?;
+    let answer = UserAnswer {
+        id: id(row, TABLE, "id")?,
+        epoch_id: id(row, TABLE, "epoch_id")?,
+        key_id: id(row, TABLE, "key_id")?,
+        chain_id: row.try_get::<i64, _>("chain_id")?.cast_unsigned(),
+        user: address("user")?.unwrap_or_default(),
+        delegator: address("delegator")?,
+        permit_hash: id(row, TABLE, "permit_hash")?,
+        handles: handles.as_chunks::<32>().0.iter().map(B256::from).collect(),
+        block_number: row.try_get::<i64, _>("block_number")?.cast_unsigned(),
+    };
+    Ok(UserRow {
+        answer,
+        first_at: unsigned(row, TABLE, "first_at")?,
+        last_at: unsigned(row, TABLE, "last_at")?,
+        times: unsigned(row, TABLE, "times")?,
     })
 }
 

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::model::{KeyRow, KeygenState, NewKeygen, NewRequest, RequestKey, Stage};
+use super::model::{KeyRow, KeygenState, NewKeygen, NewRequest, RequestKey, Stage, UserAnswer};
 use crate::error::StoreError;
 
 /// Writes that share one transaction, and so one fsync.
@@ -43,6 +43,7 @@ pub(super) enum Op {
         refusal: Vec<u8>,
         detail: String,
     },
+    UserAnswer(UserAnswer),
     Key(KeyRow),
     OpenKeygen(NewKeygen),
     MoveKeygen {
@@ -62,9 +63,10 @@ pub(super) enum Op {
 
 impl Op {
     /// Whether whoever waits for the write relies on it after a power cut. What becomes of a granted request follows from
-    /// its row, and a restart does the same again; the row itself is older and on disk.
+    /// its row, and a restart does the same again; the row itself is older and on disk. Nothing depends on the audit of
+    /// users' answers.
     const fn must_last(&self) -> bool {
-        !matches!(self, Self::Open { .. } | Self::Answer { .. } | Self::Receipt { .. })
+        !matches!(self, Self::Open { .. } | Self::Answer { .. } | Self::Receipt { .. } | Self::UserAnswer(_))
     }
 }
 
@@ -150,6 +152,7 @@ async fn apply(transaction: &mut Transaction<'_, Sqlite>, op: Op) -> Result<u64,
         .bind(key.id.to_vec())
         .bind(key.epoch_id.to_vec()),
         Op::Refuse { key, refusal, detail } => return refuse(transaction, key, refusal, detail, now).await,
+        Op::UserAnswer(answer) => return user_answer(transaction, answer, now).await,
         Op::Key(key) => return put_key(transaction, key, now).await,
         // A run that is known, or a second one beside an open one, changes nothing.
         Op::OpenKeygen(keygen) => sqlx::query(
@@ -240,6 +243,29 @@ async fn journal(
     Ok(done.rows_affected())
 }
 
+/// One row per request, which counts.
+async fn user_answer(transaction: &mut Transaction<'_, Sqlite>, a: UserAnswer, now: i64) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "INSERT INTO user_answers (id, epoch_id, key_id, chain_id, user, delegator, permit_hash, handles, block_number,
+         first_at, last_at, times) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, 1)
+         ON CONFLICT (id, epoch_id) DO UPDATE SET block_number = excluded.block_number, last_at = excluded.last_at,
+         times = times + 1",
+    )
+    .bind(a.id.to_vec())
+    .bind(a.epoch_id.to_vec())
+    .bind(a.key_id.to_vec())
+    .bind(a.chain_id.cast_signed())
+    .bind(a.user.to_vec())
+    .bind(a.delegator.map(|delegator| delegator.to_vec()))
+    .bind(a.permit_hash.to_vec())
+    .bind(a.handles.concat())
+    .bind(a.block_number.cast_signed())
+    .bind(now)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 async fn put_key(transaction: &mut Transaction<'_, Sqlite>, key: KeyRow, now: i64) -> Result<u64, StoreError> {
     sqlx::query(
         "INSERT INTO epochs (epoch_id, context_id, key_id, state, since) VALUES (?, ?, ?, 'live', ?)
@@ -277,6 +303,8 @@ fn now_ms() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::Address;
+
     use super::*;
 
     #[tokio::test]
@@ -288,6 +316,17 @@ mod tests {
         let receipt = || Op::Receipt { key, receipt: Vec::new() };
         let refuse = || Op::Refuse { key, refusal: Vec::new(), detail: String::new() };
         let journal = || Op::Journal { kind: "start", subject: String::new(), detail: String::new() };
+        let audited = || UserAnswer {
+            id: key.id,
+            epoch_id: key.epoch_id,
+            key_id: B256::ZERO,
+            chain_id: 1,
+            user: Address::ZERO,
+            delegator: None,
+            permit_hash: B256::ZERO,
+            handles: vec![B256::ZERO],
+            block_number: 1,
+        };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.db");
         drop(crate::store::Store::open(&path).await.unwrap());
@@ -297,6 +336,7 @@ mod tests {
             (vec![Op::Insert(grant)], 2i64),
             (vec![open(), follows()], 1),
             (vec![receipt()], 1),
+            (vec![Op::UserAnswer(audited())], 1),
             (vec![follows(), refuse()], 2),
             (vec![journal()], 2),
             (vec![follows()], 1),

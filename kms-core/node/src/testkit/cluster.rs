@@ -11,6 +11,7 @@ use kms_chain::eip712::{public_decrypt_digest, recover};
 use kms_chain::extra_data::ExtraData;
 use kms_chain::handle::Handle;
 use kms_chain::request::Request;
+use kms_chain::user_view::{UserQuestion, UserRefusal};
 use kms_encoding::{FheType, LweBlocks, ParamsId, SecretKeyKind, ShareFile};
 use kms_mpc::{Committee, insecure_dealt};
 use kms_proto::node::{self, DecryptRequest, PublicRequest, decrypt_request, decrypt_response::Outcome};
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CHAIN, Fixture, until};
 use crate::engine::{Call, Engine, EngineOptions, Objects, Parts, Permission};
 use crate::error::CiphertextError;
-use crate::guard::{Grant, HandleGrant, Verdict};
+use crate::guard::{Grant, HandleGrant, Refusal, Verdict};
 use crate::keys::{KeyMaterial, Keys};
 use crate::metrics::Metrics;
 use crate::misbehave::Misbehave;
@@ -104,6 +105,15 @@ impl Permission for World {
     async fn check_public(&self, chain_id: u64, handles: &[B256]) -> Verdict {
         let says = self.says.lock().clone();
         says.unwrap_or_else(|| self.allows(chain_id, handles.iter().map(|handle| (*handle, KEY))))
+    }
+
+    async fn check_user(&self, question: &UserQuestion) -> Verdict {
+        let request = question.request();
+        // There are no accounts here but wallets.
+        if !question.is_signed_by_wallet() {
+            return Verdict::Refused(Refusal::User(UserRefusal::WrongSigner(request.permit.user)));
+        }
+        self.check_public(request.host_chain_id, &request.handles()).await
     }
 }
 
@@ -256,6 +266,7 @@ impl Cluster {
             store: self.store(index).await,
             hub: hub.clone(),
             metrics: metrics.clone(),
+            misbehave,
             cancel: cancel.clone(),
         };
         let engine = Engine::new(parts, engine).unwrap();

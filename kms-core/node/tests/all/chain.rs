@@ -14,7 +14,9 @@ use alloy::sol_types::{SolEvent, SolValue};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use k256::ecdsa::SigningKey;
 use kms_chain::FheType;
-use kms_chain::abi::{CiphertextRegistry, DecryptionGateway, ICiphertextRegistry, IKeyManagement, KeyManagement};
+use kms_chain::abi::{
+    AccessControl, CiphertextRegistry, DecryptionGateway, ICiphertextRegistry, IKeyManagement, KeyManagement,
+};
 use kms_chain::eip712;
 use kms_chain::extra_data::ExtraData;
 use kms_chain::manifest::{Card, DecryptionDomain, Deployment, HostChain, Manifest};
@@ -30,6 +32,18 @@ pub(crate) const DIGEST: B256 = B256::repeat_byte(0x33);
 /// anvil's well-known development keys: deployer and coprocessor. They guard nothing.
 const DEPLOYER: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 const COPROCESSOR: &str = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
+
+/// Other ones, of people.
+pub(crate) const ALICE: &str = "5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a";
+pub(crate) const BOB: &str = "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6";
+
+sol! {
+    #[sol(rpc)]
+    interface IToken {
+        function mint(address to, uint64 amount) external;
+        function confidentialBalanceOf(address account) external view returns (bytes32);
+    }
+}
 
 sol! {
     #[sol(rpc)]
@@ -85,7 +99,12 @@ impl Anvil {
     }
 
     fn provider(&self) -> DynProvider {
-        let wallet = EthereumWallet::from(DEPLOYER.parse::<PrivateKeySigner>().unwrap());
+        self.provider_as(DEPLOYER)
+    }
+
+    /// A provider that signs with a development key.
+    pub(crate) fn provider_as(&self, key: &str) -> DynProvider {
+        let wallet = EthereumWallet::from(key.parse::<PrivateKeySigner>().unwrap());
         ProviderBuilder::new().wallet(wallet).connect_http(self.url().parse().unwrap()).erased()
     }
 
@@ -188,11 +207,16 @@ async fn deploy_probe(provider: &DynProvider, manifest: &Manifest) -> Address {
         .arg(root().join("node_modules/.bin/forge"))
         .args(["build", "--skip", "test", "--skip", "script"])
         .current_dir(root()));
-    let artifact = std::fs::read(root().join("out/Probe.sol/Probe.json")).unwrap();
+    let contracts = &manifest.chains[0].contracts;
+    create(provider, "Probe", "Probe", (contracts.fhe_executor, contracts.decryption_gateway).abi_encode_params()).await
+}
+
+/// Deploys a compiled contract.
+async fn create(provider: &DynProvider, file: &str, name: &str, args: Vec<u8>) -> Address {
+    let artifact = std::fs::read(root().join(format!("out/{file}.sol/{name}.json"))).unwrap();
     let artifact: Value = serde_json::from_slice(&artifact).unwrap();
     let mut code = alloy_primitives::hex::decode(artifact["bytecode"]["object"].as_str().unwrap()).unwrap();
-    let contracts = &manifest.chains[0].contracts;
-    code.extend((contracts.fhe_executor, contracts.decryption_gateway).abi_encode_params());
+    code.extend(args);
     let call = TransactionRequest::default().with_deploy_code(code);
     let receipt = mined(provider.send_transaction(call).await.unwrap()).await;
     receipt.contract_address.unwrap()
@@ -217,7 +241,9 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}\n{out}{err}");
 }
 
-async fn mined(pending: alloy::providers::PendingTransactionBuilder<alloy::network::Ethereum>) -> TransactionReceipt {
+pub(crate) async fn mined(
+    pending: alloy::providers::PendingTransactionBuilder<alloy::network::Ethereum>,
+) -> TransactionReceipt {
     let receipt = pending.get_receipt().await.unwrap();
     assert!(receipt.status(), "reverted");
     receipt
@@ -268,6 +294,35 @@ impl World {
         let items: Vec<ICiphertextRegistry::Commitment> = vec![item.into()];
         let registry = CiphertextRegistry::new(contract, self.anvil.provider());
         mined(registry.commit(items, vec![signature]).send().await.unwrap()).await;
+    }
+
+    /// Deploys one of the compiled contracts.
+    pub(crate) async fn create(&self, file: &str, name: &str, args: Vec<u8>) -> Address {
+        create(&self.anvil.provider(), file, name, args).await
+    }
+
+    /// A token whose balances are encrypted.
+    pub(crate) async fn token(&self) -> Address {
+        let args = self.manifest.chains[0].contracts.fhe_executor.abi_encode();
+        self.create("ConfidentialToken", "ConfidentialToken", args).await
+    }
+
+    /// The handle of somebody's balance, after something was added to it.
+    pub(crate) async fn balance(&self, token: Address, of: Address) -> B256 {
+        let token = IToken::new(token, self.anvil.provider());
+        mined(token.mint(of, 5).send().await.unwrap()).await;
+        token.confidentialBalanceOf(of).call().await.unwrap()
+    }
+
+    /// The ACL, for whoever has this development key.
+    pub(crate) fn acl(&self, key: &str) -> AccessControl::AccessControlInstance<DynProvider> {
+        AccessControl::new(self.manifest.chains[0].contracts.access_control, self.anvil.provider_as(key))
+    }
+
+    /// Mines a block at this time.
+    pub(crate) async fn at(&self, timestamp: u64) {
+        self.anvil.rpc("evm_setNextBlockTimestamp", json!([timestamp])).await;
+        self.anvil.mine(1).await;
     }
 
     /// Makes a handle publicly decryptable.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::chain::{CHAIN_ID, DIGEST, KEY, World};
 
-fn guard(world: &World, urls: &[String]) -> Guard {
+pub(crate) fn guard(world: &World, urls: &[String]) -> Guard {
     let endpoints = ChainEndpoints { chain_id: CHAIN_ID, rpc: urls.to_vec() };
     Guard::new(world.manifest.clone(), &[endpoints], Arc::new(Metrics::new().unwrap())).unwrap()
 }
@@ -34,7 +34,7 @@ async fn check(world: &World, request: &Request) -> Verdict {
 }
 
 #[track_caller]
-fn allowed(verdict: Verdict) -> Grant {
+pub(crate) fn allowed(verdict: Verdict) -> Grant {
     match verdict {
         Verdict::Allowed(grant) => grant,
         other => panic!("{other:?}"),
@@ -42,7 +42,7 @@ fn allowed(verdict: Verdict) -> Grant {
 }
 
 #[track_caller]
-fn waits(verdict: Verdict, reason: NotYetReason) {
+pub(crate) fn waits(verdict: Verdict, reason: NotYetReason) {
     match verdict {
         Verdict::NotYet(not_yet) => {
             assert_eq!(not_yet.reason, reason, "{}", not_yet.detail);
@@ -53,7 +53,7 @@ fn waits(verdict: Verdict, reason: NotYetReason) {
 }
 
 #[track_caller]
-fn refused(verdict: Verdict) -> Refusal {
+pub(crate) fn refused(verdict: Verdict) -> Refusal {
     match verdict {
         Verdict::Refused(refusal) => refusal,
         other => panic!("{other:?}"),

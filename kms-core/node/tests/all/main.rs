@@ -3,3 +3,4 @@
 mod chain;
 mod ciphertexts;
 mod guard;
+mod user;
