@@ -1,8 +1,11 @@
 //! The HTTP API: public decryptions by pull, decryptions for users, and the timeline of every request.
 
+mod answers;
 mod body;
 mod cors;
+mod health;
 mod limits;
+mod openapi;
 mod pull;
 mod requests;
 mod user;
@@ -10,7 +13,7 @@ mod user;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use alloy_primitives::Address;
@@ -18,12 +21,12 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State a
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use kms_chain::follower::FollowerStatus;
-use serde_json::json;
 use tokio::sync::watch;
 
+use answers::{Failed, Problem, Status};
 pub use limits::RateLimit;
 
 use crate::dispatch::Committee;
@@ -59,22 +62,38 @@ pub struct Api {
     pub draining: AtomicBool,
 }
 
+/// The routes whose calls are limited per client, by path.
+fn limited() -> [(&'static str, MethodRouter<Arc<Api>>); 7] {
+    [
+        ("/v2/public-decrypt", post(pull::submit)),
+        ("/v2/public-decrypt/{job}", get(pull::result)),
+        ("/v2/user-decrypt", post(user::submit)),
+        ("/v2/user-decrypt/{job}", get(user::result)),
+        ("/v2/delegated-user-decrypt", post(user::submit_delegated)),
+        ("/v2/delegated-user-decrypt/{job}", get(user::result_delegated)),
+        ("/requests/{id}", get(requests::timeline)),
+    ]
+}
+
+/// The others.
+fn unlimited() -> [(&'static str, MethodRouter<Arc<Api>>); 4] {
+    [
+        ("/healthz", get(health::live)),
+        ("/readyz", get(health::ready)),
+        ("/metrics", get(health::metrics)),
+        ("/openapi.json", get(openapi::document)),
+    ]
+}
+
+fn routes<const N: usize>(routes: [(&'static str, MethodRouter<Arc<Api>>); N]) -> Router<Arc<Api>> {
+    routes.into_iter().fold(Router::new(), |router, (path, handler)| router.route(path, handler))
+}
+
 /// The routes.
 pub fn router(api: Arc<Api>) -> Router {
-    let limited = Router::new()
-        .route("/v2/public-decrypt", post(pull::submit))
-        .route("/v2/public-decrypt/{job}", get(pull::result))
-        .route("/v2/user-decrypt", post(user::submit))
-        .route("/v2/user-decrypt/{job}", get(user::result))
-        .route("/v2/delegated-user-decrypt", post(user::submit_delegated))
-        .route("/v2/delegated-user-decrypt/{job}", get(user::result_delegated))
-        .route("/requests/{id}", get(requests::timeline))
-        .route_layer(middleware::from_fn_with_state(api.clone(), limit));
     Router::new()
-        .merge(limited)
-        .route("/healthz", get(async || Json(json!({ "status": "ok" }))))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+        .merge(routes(limited()).route_layer(middleware::from_fn_with_state(api.clone(), limit)))
+        .merge(routes(unlimited()))
         .fallback(async || Failure::not_found("there is nothing at this path"))
         .layer(DefaultBodyLimit::max(api.body_bytes))
         .layer(middleware::from_fn(cors::open))
@@ -118,7 +137,8 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let body = json!({ "status": "failed", "error": { "label": self.label, "message": self.message } });
+        let error = Problem { label: self.label.to_owned(), message: self.message };
+        let body = Failed { status: Status::Failed, request_id: None, error };
         with_retry_after((self.status, Json(body)).into_response(), self.retry_after)
     }
 }
@@ -154,41 +174,6 @@ async fn count(Shared(api): Shared<Arc<Api>>, request: Request, next: Next) -> R
     response
 }
 
-/// Ready: the database answers, every chain is followed up to its head, and the process is not about to end.
-async fn ready(Shared(api): Shared<Arc<Api>>) -> Response {
-    let mut problems = Vec::new();
-    if api.draining.load(Ordering::Relaxed) {
-        problems.push("draining".to_owned());
-    }
-    if let Err(error) = api.store.ping().await {
-        tracing::error!(%error, "the database does not answer");
-        problems.push("the database does not answer".to_owned());
-    }
-    for (chain, status) in &api.followers {
-        let status = status.borrow().clone();
-        match status.error {
-            Some(error) => problems.push(format!("chain {chain}: {error}")),
-            None if status.rounds == 0 => problems.push(format!("chain {chain}: not looked at yet")),
-            None => {}
-        }
-    }
-    let (code, status) =
-        if problems.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not-ready") };
-    (code, Json(json!({ "status": status, "problems": problems }))).into_response()
-}
-
-async fn metrics(Shared(api): Shared<Arc<Api>>) -> Response {
-    match api.store.count_by_state().await {
-        Ok(counts) => api.store.metrics().jobs(&counts),
-        Err(error) => tracing::warn!(%error, "jobs can't be counted"),
-    }
-    for (chain, status) in &api.followers {
-        let status = status.borrow();
-        api.store.metrics().follower(*chain, status.cursor, status.head);
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], api.store.metrics().render()).into_response()
-}
-
 /// Reads 32 bytes in hex, with or without 0x.
 fn hash(text: &str) -> Option<alloy_primitives::B256> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
@@ -196,4 +181,32 @@ fn hash(text: &str) -> Option<alloy_primitives::B256> {
         return None;
     }
     hex::decode(digits).ok().and_then(|bytes| alloy_primitives::B256::try_from(bytes.as_slice()).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use utoipa::OpenApi;
+
+    use super::*;
+
+    #[test]
+    fn every_route_is_documented_and_nothing_else() {
+        let document = openapi::Document::openapi();
+        let documented: BTreeSet<&str> = document.paths.paths.keys().map(String::as_str).collect();
+        let routes: BTreeSet<&str> =
+            limited().iter().map(|(path, _)| *path).chain(unlimited().iter().map(|(path, _)| *path)).collect();
+        assert_eq!(documented, routes);
+        for (path, item) in &document.paths.paths {
+            // A path without a job is asked, one with a job is read.
+            let asks = path.starts_with("/v2/") && !path.contains('{');
+            assert_eq!((item.post.is_some(), item.get.is_some()), (asks, !asks), "{path}");
+        }
+        let mut ids = BTreeSet::new();
+        let operations = document.paths.paths.values().flat_map(|item| [&item.get, &item.post]).flatten();
+        for operation in operations {
+            assert!(ids.insert(operation.operation_id.clone()), "{:?} stands twice", operation.operation_id);
+        }
+    }
 }

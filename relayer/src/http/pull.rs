@@ -13,29 +13,44 @@ use axum::response::{IntoResponse, Response};
 use kms_chain::extra_data::ExtraData;
 use kms_chain::handle::{Handle, check_request_handles};
 use serde::Deserialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
+use super::answers::{Failed, PublicAnswer, Queued};
 use super::limits::client_key;
-use super::{Api, Failure, body, hash, with_retry_after};
+use super::{Api, Failure, body, hash};
 use crate::clock::now_ms;
 use crate::error::Error;
 use crate::job::{Job, Payload};
 use crate::state::State;
-use crate::store::{NewPull, Pulled, StoredAnswer, largest_group};
+use crate::store::{NewPull, Pulled, largest_group};
 
 /// Body of a submission. Other fields are admitted, as clients of other relayers send some.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Submission {
+pub(super) struct PublicSubmission {
+    /// Handles of one chain, 32 bytes each in hex.
     ciphertext_handles: Vec<String>,
+    /// Extra data that the answer is to carry; empty if absent.
     #[serde(default)]
     extra_data: String,
 }
 
+/// Asks for handles that are marked publicly decryptable.
+#[utoipa::path(post, path = "/v2/public-decrypt", tag = "decryption", operation_id = "askPublic",
+    request_body = PublicSubmission, responses(
+        (status = 202, description = "recorded, or known", body = Queued,
+            headers(("Retry-After" = u64, description = "seconds"))),
+        (status = 400, description = "a rule is broken", body = Failed),
+        (status = 413, description = "the body is too large", body = Failed),
+        (status = 429, description = "too many calls or jobs of this client", body = Failed,
+            headers(("Retry-After" = u64, description = "seconds"))),
+        (status = 503, description = "too many jobs, or about to restart", body = Failed,
+            headers(("Retry-After" = u64, description = "seconds"))),
+    ))]
 pub(super) async fn submit(
     Shared(api): Shared<Arc<Api>>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
-    body: Result<Json<Submission>, JsonRejection>,
+    body: Result<Json<PublicSubmission>, JsonRejection>,
 ) -> Result<Response, Failure> {
     let body = body::json(body)?;
     if api.draining.load(Ordering::Relaxed) {
@@ -51,7 +66,7 @@ pub(super) async fn submit(
 /// What is said about a question that was recorded, or was not.
 pub(super) fn put(pulled: Result<Pulled, Error>) -> Result<Response, Failure> {
     match pulled {
-        Ok(Pulled::Job(job)) => Ok(queued(job.id)),
+        Ok(Pulled::Job(job)) => Ok(Queued::response(job.id, 1)),
         Ok(Pulled::Full) => Err(Failure::busy("too many decryptions are under way", 10)),
         Ok(Pulled::TooManyOfYours) => {
             let message = "too many decryptions of yours are under way";
@@ -94,11 +109,18 @@ fn extra_data(api: &Api, text: &str) -> Result<Bytes, Failure> {
     Ok(bytes.into())
 }
 
-fn queued(job: B256) -> Response {
-    let body = json!({ "status": "queued", "requestId": job, "result": { "jobId": job } });
-    with_retry_after((StatusCode::ACCEPTED, Json(body)).into_response(), Some(1))
-}
-
+/// What became of a public decryption.
+#[utoipa::path(get, path = "/v2/public-decrypt/{job}", tag = "decryption", operation_id = "readPublic",
+    params(("job" = String, Path, description = "job id, 32 bytes in hex")), responses(
+        (status = 200, description = "the cleartexts with their proof", body = PublicAnswer),
+        (status = 202, description = "under way", body = Queued,
+            headers(("Retry-After" = u64, description = "seconds"))),
+        (status = 400, description = "refused by the parties, or no job id", body = Failed),
+        (status = 404, description = "no such job", body = Failed),
+        (status = 429, description = "too many calls of this client", body = Failed,
+            headers(("Retry-After" = u64, description = "seconds"))),
+        (status = 504, description = "the parties did not answer in time", body = Failed),
+    ))]
 pub(super) async fn result(Shared(api): Shared<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Failure> {
     let id = hash(&id).ok_or_else(|| Failure::bad_request("malformed_job_id", "a job id is 32 bytes in hex"))?;
     let job = api.store.job(id).await.map_err(|e| Failure::internal(&e))?;
@@ -108,7 +130,7 @@ pub(super) async fn result(Shared(api): Shared<Arc<Api>>, Path(id): Path<String>
     match job.state {
         State::Done | State::Quorum => {
             let answers = api.store.answers(id).await.map_err(|e| Failure::internal(&e))?;
-            Ok(succeeded(&job, &largest_group(&answers)))
+            Ok(Json(PublicAnswer::new(&job, &largest_group(&answers))).into_response())
         }
         State::Refused => Ok(failed(&job, StatusCode::BAD_REQUEST, "refused")),
         State::Expired => Ok(failed(&job, StatusCode::GATEWAY_TIMEOUT, "timeout")),
@@ -118,27 +140,10 @@ pub(super) async fn result(Shared(api): Shared<Arc<Api>>, Path(id): Path<String>
 
 /// Come again after the next attempt.
 pub(super) fn still_running(job: &Job) -> Response {
-    let body = json!({ "status": "queued", "requestId": job.id, "result": { "jobId": job.id } });
     let wait = u64::try_from((job.next_attempt - now_ms()).max(0) / 1000).unwrap_or(0);
-    with_retry_after((StatusCode::ACCEPTED, Json(body)).into_response(), Some(wait + 1))
-}
-
-fn succeeded(job: &Job, group: &[&StoredAnswer]) -> Response {
-    let (value, extra) =
-        group.first().map(|s| (s.answer.cleartexts.clone(), s.answer.extra_data.clone())).unwrap_or_default();
-    // Bare hex, as existing clients read it.
-    let signatures: Vec<String> = group.iter().map(|stored| hex::encode(stored.answer.signature)).collect();
-    let body = json!({
-        "status": "succeeded",
-        "requestId": job.id,
-        "result": { "decryptedValue": hex::encode(value), "signatures": signatures, "extraData": format!("0x{}", hex::encode(extra)) },
-    });
-    (StatusCode::OK, Json(body)).into_response()
+    Queued::response(job.id, wait + 1)
 }
 
 pub(super) fn failed(job: &Job, status: StatusCode, label: &str) -> Response {
-    let label = job.reason.as_deref().unwrap_or(label);
-    let message = job.detail.as_deref().unwrap_or("the decryption did not succeed");
-    let body = json!({ "status": "failed", "requestId": job.id, "error": { "label": label, "message": message } });
-    (status, Json(body)).into_response()
+    (status, Json(Failed::of(job, label))).into_response()
 }

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State as Shared};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::answers::Failed;
 use super::{Api, Failure, hash};
 use crate::job::Payload;
 use crate::state::State;
 use crate::store::{View, largest_group};
 
 /// The public timeline of a request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Timeline {
+    #[schema(value_type = String)]
     request_id: alloy_primitives::B256,
     chain_id: u64,
     kind: &'static str,
@@ -27,19 +30,23 @@ pub(super) struct Timeline {
     timeline: Vec<Entry>,
     parties: Vec<Party>,
     transactions: Vec<Transaction>,
+    /// In hex, once they are known.
+    #[schema(value_type = Option<String>)]
     cleartexts: Option<alloy_primitives::Bytes>,
+    /// Addresses whose signatures are used.
+    #[schema(value_type = Vec<String>)]
     signers: Vec<alloy_primitives::Address>,
     mpc_ms: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Entry {
     stage: String,
     at: i64,
     detail: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Party {
     index: u32,
     status: String,
@@ -47,14 +54,24 @@ struct Party {
     detail: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Transaction {
+    #[schema(value_type = String)]
     hash: alloy_primitives::B256,
     state: String,
     gas_used: Option<u64>,
 }
 
+/// Where a request stands, since when, and what it waits for.
+#[utoipa::path(get, path = "/requests/{id}", tag = "requests", operation_id = "timeline",
+    params(("id" = String, Path, description = "request id or job id, 32 bytes in hex")), responses(
+        (status = 200, description = "the timeline", body = Timeline),
+        (status = 400, description = "no request id", body = Failed),
+        (status = 404, description = "not seen, or forgotten", body = Failed),
+        (status = 429, description = "too many calls of this client", body = Failed,
+            headers(("Retry-After" = u64, description = "seconds"))),
+    ))]
 pub(super) async fn timeline(Shared(api): Shared<Arc<Api>>, Path(id): Path<String>) -> Result<Json<Timeline>, Failure> {
     let id =
         hash(&id).ok_or_else(|| Failure::bad_request("malformed_request_id", "a request id is 32 bytes in hex"))?;

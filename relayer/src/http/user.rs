@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use alloy_primitives::Bytes;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, Path, State as Shared};
@@ -13,8 +12,9 @@ use axum::response::{IntoResponse, Response};
 use kms_chain::permit::{HandleContract, Permit, PermitError, UserRequest};
 use kms_chain::user_view::{UserQuestion, UserRefusal};
 use serde::Deserialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
+use super::answers::{Failed, Queued, UserAnswer};
 use super::limits::client_key;
 use super::pull::{failed, put, still_running};
 use super::{Api, Failure, body, hash, with_retry_after};
@@ -25,38 +25,63 @@ use crate::store::{NewUser, StoredShare};
 use crate::views::Early;
 
 /// Body of a submission. Other fields are admitted, as clients of other relayers send some.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Submission {
-    handle_contract_pairs: Vec<Pair>,
-    request_validity: Validity,
+pub(super) struct UserSubmission {
+    /// What to read, in the order of the shares.
+    handle_contract_pairs: Vec<HandleContractPair>,
+    request_validity: RequestValidity,
+    /// Host chain, decimal.
     contracts_chain_id: String,
+    /// Contracts of the permit.
     contract_addresses: Vec<String>,
+    /// Who signed: the user, or the delegate.
     user_address: String,
-    /// On the delegated route only.
+    /// Whose handles are read; on the delegated route only, and there always.
     delegator_address: Option<String>,
+    /// The user's signature over the permit.
     signature: String,
+    /// ML-KEM public key that shares are sealed to.
     public_key: String,
+    /// Extra data of the permit; empty if absent.
     #[serde(default)]
     extra_data: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Pair {
+/// A handle and the contract in whose name it is read.
+struct HandleContractPair {
+    /// 32 bytes in hex.
     handle: String,
+    /// A contract of the permit.
     contract_address: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Validity {
+/// When the permit counts.
+struct RequestValidity {
+    /// First second, decimal.
     start_timestamp: String,
+    /// 1 to 365, decimal.
     duration_days: String,
 }
 
-type Submitted = Result<Json<Submission>, JsonRejection>;
+type Submitted = Result<Json<UserSubmission>, JsonRejection>;
 
+/// Asks for the shares of what the user may read.
+#[utoipa::path(post, path = "/v2/user-decrypt", tag = "decryption", operation_id = "askUser",
+    request_body = UserSubmission, responses(
+        (status = 202, description = "recorded, or known", body = Queued,
+            headers(("Retry-After" = u64, description = "seconds"))),
+        (status = 400, description = "a rule is broken, or the chain does not permit it", body = Failed),
+        (status = 413, description = "the body is too large", body = Failed),
+        (status = 429, description = "too many calls or jobs of this client", body = Failed,
+            headers(("Retry-After" = u64, description = "seconds"))),
+        (status = 503, description = "too many jobs, about to restart, or the chain can't be asked", body = Failed,
+            headers(("Retry-After" = u64, description = "seconds"))),
+    ))]
 pub(super) async fn submit(
     Shared(api): Shared<Arc<Api>>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
@@ -65,6 +90,18 @@ pub(super) async fn submit(
     take(&api, client, body, false).await
 }
 
+/// Asks for the shares of what a delegator may read.
+#[utoipa::path(post, path = "/v2/delegated-user-decrypt", tag = "decryption", operation_id = "askDelegated",
+    request_body = UserSubmission, responses(
+        (status = 202, description = "recorded, or known", body = Queued,
+            headers(("Retry-After" = u64, description = "seconds"))),
+        (status = 400, description = "a rule is broken, or the chain does not permit it", body = Failed),
+        (status = 413, description = "the body is too large", body = Failed),
+        (status = 429, description = "too many calls or jobs of this client", body = Failed,
+            headers(("Retry-After" = u64, description = "seconds"))),
+        (status = 503, description = "too many jobs, about to restart, or the chain can't be asked", body = Failed,
+            headers(("Retry-After" = u64, description = "seconds"))),
+    ))]
 pub(super) async fn submit_delegated(
     Shared(api): Shared<Arc<Api>>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
@@ -112,7 +149,7 @@ async fn take(api: &Api, client: SocketAddr, body: Submitted, delegated: bool) -
 }
 
 /// The request, well-formed field by field.
-fn request(body: &Submission, delegated: bool) -> Result<UserRequest, Failure> {
+fn request(body: &UserSubmission, delegated: bool) -> Result<UserRequest, Failure> {
     let handle =
         |text: &str| hash(text).ok_or_else(|| Failure::bad_request("malformed_handle", "a handle is 32 bytes in hex"));
     let pairs = body
@@ -164,10 +201,36 @@ fn refused(refusal: &UserRefusal) -> Failure {
     Failure::bad_request(label, refusal.to_string())
 }
 
+/// What has been collected for a user.
+#[utoipa::path(get, path = "/v2/user-decrypt/{job}", tag = "decryption", operation_id = "readUser",
+    params(("job" = String, Path, description = "job id, 32 bytes in hex")), responses(
+        (status = 200, description = "at least 2t + 1 shares of one group", body = UserAnswer,
+            headers(("Retry-After" = u64, description = "seconds, while more may come"))),
+        (status = 202, description = "under way", body = Queued,
+            headers(("Retry-After" = u64, description = "seconds"))),
+        (status = 400, description = "refused by the parties, or no job id", body = Failed),
+        (status = 404, description = "no such job on this route", body = Failed),
+        (status = 429, description = "too many calls of this client", body = Failed,
+            headers(("Retry-After" = u64, description = "seconds"))),
+        (status = 504, description = "the parties did not answer in time", body = Failed),
+    ))]
 pub(super) async fn result(api: Shared<Arc<Api>>, id: Path<String>) -> Result<Response, Failure> {
     collected(&api, &id, false).await
 }
 
+/// What has been collected for a delegate.
+#[utoipa::path(get, path = "/v2/delegated-user-decrypt/{job}", tag = "decryption", operation_id = "readDelegated",
+    params(("job" = String, Path, description = "job id, 32 bytes in hex")), responses(
+        (status = 200, description = "at least 2t + 1 shares of one group", body = UserAnswer,
+            headers(("Retry-After" = u64, description = "seconds, while more may come"))),
+        (status = 202, description = "under way", body = Queued,
+            headers(("Retry-After" = u64, description = "seconds"))),
+        (status = 400, description = "refused by the parties, or no job id", body = Failed),
+        (status = 404, description = "no such job on this route", body = Failed),
+        (status = 429, description = "too many calls of this client", body = Failed,
+            headers(("Retry-After" = u64, description = "seconds"))),
+        (status = 504, description = "the parties did not answer in time", body = Failed),
+    ))]
 pub(super) async fn result_delegated(api: Shared<Arc<Api>>, id: Path<String>) -> Result<Response, Failure> {
     collected(&api, &id, true).await
 }
@@ -190,18 +253,8 @@ async fn collected(api: &Api, id: &str, delegated: bool) -> Result<Response, Fai
 }
 
 fn succeeded(api: &Api, job: &Job, shares: &[StoredShare]) -> Response {
-    let hex = |bytes: &Bytes| format!("0x{}", hex::encode(bytes));
-    let shares: Vec<_> = shares
-        .iter()
-        .map(|stored| &stored.share)
-        .map(|s| json!({ "share": hex(&s.share), "signature": hex(&s.signature), "extraData": hex(&s.extra_data) }))
-        .collect();
     let end = job.since.saturating_add(i64::try_from(api.collect.as_millis()).unwrap_or(i64::MAX));
     let collecting = job.state == State::Quorum && now_ms() < end;
-    let body = json!({
-        "status": "succeeded",
-        "requestId": job.id,
-        "result": { "shares": shares, "collecting": collecting },
-    });
+    let body = UserAnswer::new(job, shares, collecting);
     with_retry_after((StatusCode::OK, Json(body)).into_response(), collecting.then_some(1))
 }

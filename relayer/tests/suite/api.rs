@@ -254,3 +254,16 @@ async fn readiness_follows_the_chains_and_ends_before_the_process() {
     let text = metrics.body.as_str().unwrap().to_owned();
     assert!(text.contains("kms_relayer_http_total{route=\"/readyz\",status=\"503\"} 2"), "{text}");
 }
+
+/// Run with `KMS_UPDATE_GOLDEN=1` after a change that is meant.
+#[tokio::test]
+async fn the_openapi_document_in_the_repository_is_the_one_that_is_served() {
+    let served = server(1_000.0).await.get("/openapi.json").await;
+    assert_eq!(served.status, 200);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/spec/relayer-openapi.json");
+    if std::env::var_os("KMS_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, serde_json::to_string_pretty(&served.body).unwrap() + "\n").unwrap();
+    }
+    let kept: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(served.body, kept, "docs/spec/relayer-openapi.json is not what the code says");
+}
