@@ -5,13 +5,7 @@ use std::time::{Duration, Instant};
 use alloy::primitives::{B256, Bytes, U256};
 use anyhow::{Context, Result, bail, ensure};
 use kms_client::user::{UserDecryption, UserRequest, UserResponse};
-use kms_tests::{
-    anvil::Role,
-    cluster::Cluster,
-    parties,
-    token::Token,
-    user::Asking,
-};
+use kms_tests::{anvil::Role, cluster::Cluster, parties, token::Token, user::Asking};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -20,11 +14,8 @@ const BOB: Role = Role::Voter(1);
 
 fn body(request: &UserRequest) -> Value {
     let permit = &request.permit;
-    let pairs: Vec<Value> = request
-        .pairs
-        .iter()
-        .map(|pair| json!({ "handle": pair.handle, "contractAddress": pair.contract }))
-        .collect();
+    let pairs: Vec<Value> =
+        request.pairs.iter().map(|pair| json!({ "handle": pair.handle, "contractAddress": pair.contract })).collect();
     json!({
         "handleContractPairs": pairs,
         "requestValidity": { "startTimestamp": permit.start.to_string(), "durationDays": permit.days.to_string() },
@@ -56,8 +47,7 @@ async fn collect(cluster: &Cluster, id: B256, reader: &mut UserDecryption, wante
             let shares = answer["result"]["shares"].as_array().cloned().unwrap_or_default();
             if shares.len() >= wanted {
                 for share in &shares {
-                    let field =
-                        |name: &str| -> Result<Bytes> { Ok(share[name].as_str().context("a field")?.parse()?) };
+                    let field = |name: &str| -> Result<Bytes> { Ok(share[name].as_str().context("a field")?.parse()?) };
                     reader.add(&UserResponse {
                         share: field("share")?,
                         signature: field("signature")?,
