@@ -4,6 +4,7 @@
 pub mod anvil;
 pub mod ballot;
 pub mod cluster;
+pub mod javascript;
 pub mod keygen;
 pub mod parties;
 pub mod paths;
@@ -11,4 +12,5 @@ pub mod probe;
 pub mod process;
 pub mod proxy;
 pub mod relayer;
+pub mod token;
 pub mod vote;

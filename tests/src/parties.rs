@@ -82,6 +82,16 @@ pub async fn epoch(cluster: &Cluster) -> Result<B256> {
     Ok(active.epochId)
 }
 
+/// The active key.
+///
+/// # Errors
+/// The chain does not answer.
+pub async fn key(cluster: &Cluster) -> Result<B256> {
+    let provider = cluster.anvil.provider()?;
+    let active = KeyManagement::new(cluster.contracts.key_management, &provider).activeKey().call().await?;
+    Ok(active.keyId)
+}
+
 /// The question that a relayer puts for an on-chain request.
 ///
 /// # Errors

@@ -41,6 +41,25 @@ pub fn tool(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// A program of this machine.
+///
+/// # Errors
+/// It is not in `PATH`.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").context("no PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.exists()).with_context(|| name.to_owned())
+}
+
+/// The folder that the workspace is built into.
+///
+/// # Errors
+/// The running program lies elsewhere.
+pub fn target() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let profile = own.ancestors().skip(1).find(|dir| !dir.ends_with("deps"));
+    profile.and_then(Path::parent).map(Path::to_path_buf).context("no target folder")
+}
+
 /// A TCP port that is free now.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ mod keygen;
 mod kills;
 mod liars;
 mod network;
+mod page;
 mod rogue;
 mod setup;
 mod votes;
@@ -41,6 +42,8 @@ const STORIES: &[(&str, Story)] = stories![
     votes::a_vote_is_counted_on_ciphertexts_and_opened_once,
     votes::a_ballot_counts_once_however_often_it_is_posted,
     ecosystem::a_contract_of_the_ecosystem_package_runs_unchanged,
+    page::a_program_in_node_encrypts_sends_and_reads,
+    page::a_holder_reads_its_balance_in_a_browser,
     inputs::an_input_serves_nobody_but_its_user_contract_and_chain,
     inputs::garbage_is_refused_in_words,
     rogue::a_party_asked_directly_refuses_what_the_chain_does_not_show,

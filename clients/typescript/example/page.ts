@@ -117,7 +117,7 @@ function unlock(of: Hex, units: bigint, note: string): void {
 const STAGES: [Stage, string][] = [
   ["permit", "Sign a permit for a fresh key"],
   ["ask", "The parties seal their shares to it"],
-  ["shares", "Check the shares, put them together here"],
+  ["shares", "Check shares and put them together here"],
 ];
 
 /** Shows one stage as running, those before as done with their times. */
@@ -152,8 +152,9 @@ class Steps {
       this.items.get(stage)!.className = "running";
     }
     if (stage === "shares" && progress) {
-      const found = `${progress.shares.length} of at least ${progress.needed}`;
-      this.items.get(stage)!.firstElementChild!.textContent = `Check the shares (${found}), put them together here`;
+      const [found, { needed }] = [progress.shares.length, progress];
+      const text = found < needed ? `Check shares: ${found} of ${needed} needed` : `${found} shares checked and put together here`;
+      this.items.get(stage)!.firstElementChild!.textContent = text;
     }
   }
 

@@ -56,7 +56,7 @@ export function testWallet(config: Config): Wallet {
   if (!config.testWallet || !onLocalhost()) throw new Error("there is no test wallet here");
   const account = privateKeyToAccount(config.testWallet.insecureKey);
   const client = createWalletClient({ account, chain: chainOf(config), transport: http(config.rpcUrl) });
-  return { name: config.testWallet.name, account, client };
+  return { name: `${config.testWallet.name} (test wallet)`, account, client };
 }
 
 interface Injected {

@@ -57,9 +57,11 @@ export class Token {
 
   /** The value of a handle, put together here. The first call makes a key pair and asks the wallet to sign a permit for it. */
   async decrypt(handle: Hex, on: (stage: Stage, progress?: Progress) => void): Promise<Reconstruction> {
-    on("permit");
     const { parties, domain } = await this.parties();
-    this.session ??= await this.authorise(parties.contextId);
+    if (!this.session) {
+      on("permit");
+      this.session = await this.authorise(parties.contextId);
+    }
     const { keys, permit, signature } = this.session;
     on("ask");
     const hostChainId = BigInt(this.config.chainId);

@@ -106,7 +106,7 @@ try {
   await page.route("**/v2/user-decrypt", (route) => route.abort());
   await connect(page);
   await button(page, "Decrypt for me").click();
-  await page.getByRole("alert").getByText("can't be reached").waitFor();
+  await page.getByRole("alert").getByText("Is the demo still running?").waitFor();
   await inspect(page);
   await page.screenshot({ path: join(out, "unreachable-phone.png"), fullPage: true });
   await close();

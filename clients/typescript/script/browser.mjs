@@ -6,19 +6,20 @@ import { chromium as playwright } from "playwright-core";
 
 const cache = new URL("../../../.cache/chromium-147", import.meta.url).pathname;
 
-/** Unpacks the packaged browser once, and the libraries that it needs for machines without them. */
+/** Unpacks the packaged browser once. */
 async function packaged() {
   await mkdir(cache, { recursive: true });
   // The package unpacks into the folder for temporary files.
   process.env.TMPDIR = cache;
-  const { default: chromium, inflate } = await import("@sparticuz/chromium");
-  const executablePath = await chromium.executablePath();
-  const libraries = join(cache, "al2023", "lib");
-  if (!existsSync(libraries)) {
-    await inflate(new URL("bin/al2023.tar.br", import.meta.resolve("@sparticuz/chromium/package.json")).pathname).catch(() => undefined);
-  }
-  const path = [process.env.LD_LIBRARY_PATH, libraries].filter(Boolean).join(delimiter);
-  return { executablePath, env: { ...process.env, LD_LIBRARY_PATH: path } };
+  const { default: chromium } = await import("@sparticuz/chromium");
+  return chromium.executablePath();
+}
+
+/** The libraries that the packaged browser needs, for machines without them. */
+async function libraries() {
+  const { inflate } = await import("@sparticuz/chromium");
+  await inflate(new URL("../bin/al2023.tar.br", import.meta.resolve("@sparticuz/chromium")).pathname);
+  return [process.env.LD_LIBRARY_PATH, join(cache, "al2023", "lib")].filter(Boolean).join(delimiter);
 }
 
 function installed() {
@@ -31,8 +32,14 @@ function installed() {
 /** A running browser. */
 export async function launch() {
   const fits = process.platform === "linux" && process.arch === "x64" && !process.env.KMS_CHROMIUM;
-  const found = fits ? await packaged() : { executablePath: installed() };
-  if (!found.executablePath) throw new Error("no Chromium: set KMS_CHROMIUM to one");
+  const executablePath = fits ? await packaged() : installed();
+  if (!executablePath) throw new Error("no Chromium: set KMS_CHROMIUM to one");
   // Tests run as root in containers, where Chromium's own sandbox does not.
-  return playwright.launch({ ...found, args: ["--no-sandbox"] });
+  const options = { executablePath, args: ["--no-sandbox"] };
+  try {
+    return await playwright.launch(options);
+  } catch (error) {
+    if (!fits || !String(error).includes("shared libraries")) throw error;
+    return playwright.launch({ ...options, env: { ...process.env, LD_LIBRARY_PATH: await libraries() } });
+  }
 }

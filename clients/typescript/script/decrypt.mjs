@@ -1,9 +1,9 @@
 // Decrypts handles for a user as any Node program does. The user's key is read from the environment variable USER_KEY.
 // Reads JSON from standard input:
 //   {"rpcUrl": url, "relayerUrl": url, "kmsVerifier": "0x…", "pairs": [{"handle": "0x…", "contract": "0x…"}], "delegator": "0x…"?}
-// Writes {"values": [{"handle", "type", "value"}], "agreeing": [1, 2, 4], "wrong": [], "permitMs", "answerMs"}.
+// Writes {"requestId": "0x…", "values": [{"handle", "type", "value"}], "agreeing": [1, 2, 4], "wrong": [], "permitMs", "answerMs"}.
 import { text } from "node:stream/consumers";
-import { KeyPair, Relayer, UserDecryption, createPermit, permitTypedData, readCommittee, toHex } from "@kms/client";
+import { KeyPair, Relayer, UserDecryption, createPermit, permitTypedData, readCommittee, requestId, toHex } from "@kms/client";
 import { createPublicClient, http } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 
@@ -32,6 +32,7 @@ const { values, agreeing, progress } = await new Relayer({ url: relayerUrl }).de
 keys.destroy();
 console.log(
   JSON.stringify({
+    requestId: requestId(request, domain),
     values: values.map(({ handle, type, value }) => ({ handle, type, value: typeof value === "bigint" ? value.toString() : value })),
     agreeing,
     wrong: progress.wrong,

@@ -1,4 +1,7 @@
-//! The whole system at work: four parties, a chain, a coprocessor, a relayer, and a vote that nobody can look into.
+//! The whole system at work: four parties, a chain, a coprocessor, a relayer, a vote that nobody can look into, and a balance
+//! that only its holder reads.
+
+mod token;
 
 use std::{
     fs,
@@ -21,8 +24,12 @@ use kms_tests::{
 };
 use serde_json::json;
 
+use crate::token::Balance;
+
 #[derive(Debug, Parser)]
-#[command(about = "Encrypted votes, counted on ciphertexts, the tally opened by four parties")]
+#[command(
+    about = "Encrypted votes, counted on ciphertexts, the tally opened by four parties; a balance for its holder alone"
+)]
 struct Args {
     /// Insecure test parameters: everything is quick, nothing is safe.
     #[arg(long)]
@@ -30,6 +37,9 @@ struct Args {
     /// Leave everything running until Ctrl-C.
     #[arg(long)]
     keep: bool,
+    /// Serve the page on which a holder reads its encrypted balance, and leave everything running until Ctrl-C.
+    #[arg(long)]
+    page: bool,
 }
 
 const VOTES: [bool; 3] = [true, false, true];
@@ -95,21 +105,36 @@ async fn demo(args: &Args) -> Result<()> {
     let tally = vote.wait_for_result(&cluster, Duration::from_secs(60)).await?;
 
     print_timeline(&timeline);
-    let summary = summary(&cluster, params, request_id, &timeline, tally, expected)?;
-    let path = paths::root().join(".demo/summary.json");
-    fs::write(&path, serde_json::to_string_pretty(&summary)? + "\n")?;
     ensure!(tally == expected, "the tally is {tally}, expected {expected}");
     println!("\nThe tally is {tally} yes of {}, as expected; no ballot was ever opened.", VOTES.len());
-    println!("Closing to callback took {:.1} s. Summary: {}", closed.elapsed().as_secs_f64(), path.display());
-    if args.keep {
-        println!(
-            "Relayer {}  coprocessor {}  chain {}  (Ctrl-C ends)",
-            cluster.relayer_url,
-            cluster.coprocessor_url,
-            cluster.anvil.url()
-        );
-        tokio::signal::ctrl_c().await?;
+    println!("Closing to callback took {:.1} s.\n", closed.elapsed().as_secs_f64());
+
+    let balance = Balance::show(&screen, &cluster).await?;
+    balance.print();
+    let mut summary = summary(&cluster, params, request_id, &timeline, tally, expected)?;
+    summary["user_decryption"] = balance.summary();
+    let path = paths::root().join(".demo/summary.json");
+    fs::write(&path, serde_json::to_string_pretty(&summary)? + "\n")?;
+    println!("Summary: {}", path.display());
+    if args.keep || args.page {
+        stay(args, &cluster, &balance).await?;
     }
+    Ok(())
+}
+
+/// Leaves everything running until Ctrl-C.
+async fn stay(args: &Args, cluster: &Cluster, balance: &Balance) -> Result<()> {
+    let page = if args.page { Some(balance.serve(cluster).await?) } else { None };
+    println!(
+        "Relayer {}  coprocessor {}  chain {}  (Ctrl-C ends)",
+        cluster.relayer_url,
+        cluster.coprocessor_url,
+        cluster.anvil.url()
+    );
+    if let Some(page) = &page {
+        println!("\nAlice's page: {}", page.url);
+    }
+    tokio::signal::ctrl_c().await?;
     Ok(())
 }
 
