@@ -78,7 +78,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
             let around = core::pin::pin!(self.frame_from_others(ex, at, peer));
             let (frame, evasive) = match select(direct, around).await {
                 Either::Left((frame, _)) => (frame?, false),
-                Either::Right((frame, _)) => (frame, true),
+                Either::Right((frame, _)) => (frame?, true),
             };
             if evasive {
                 self.state().evasive.insert(peer);
@@ -134,18 +134,18 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
     }
 
     /// A party's frame A from somebody else: so nobody delays a run by giving its frames to all but one.
-    async fn frame_from_others<E: Exchange>(&self, ex: &E, at: &Try, sender: PartyId) -> SignedFrame {
+    async fn frame_from_others<E: Exchange>(&self, ex: &E, at: &Try, sender: PartyId) -> Result<SignedFrame, RunError> {
         let evasive = self.state().evasive.contains(sender);
         ex.sleep(self.config.patience / if evasive { 1024 } else { 16 }).await;
-        let question = at.question(Ask::Held { sender, hash: None }).encode();
+        let question = at.question(Ask::Held { sender, hash: None });
+        let check = |_, answer: Bytes| async move {
+            let frame = SignedFrame::decode(&answer, at.chunk.bytes_a::<D>())?;
+            self.check_frame(ex, at, sender, &frame).await.then_some(frame)
+        };
         loop {
-            for peer in self.peers().filter(|peer| *peer != sender) {
-                if let Ok(answer) = ex.ask(peer, question.clone()).await
-                    && let Some(frame) = SignedFrame::decode(&answer, at.chunk.bytes_a::<D>())
-                    && self.check_frame(ex, at, sender, &frame).await
-                {
-                    return frame;
-                }
+            let peers = self.peers().filter(|peer| *peer != sender);
+            if let Some(frame) = self.first_of(ex, peers, question, check).await? {
+                return Ok(frame);
             }
             ex.sleep(self.config.patience / 64).await;
         }
@@ -167,7 +167,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         hash == frame.hash
     }
 
-    /// Keeps a frame that was checked. Two different ones prove that their sender lied.
+    /// Keeps a frame that was checked. Two different ones prove that their sender lied, and no more are kept.
     pub(super) fn keep_frame(&self, at: &Try, sender: PartyId, frame: SignedFrame) {
         let proof = self.change(|state| {
             let attempt = state.attempts.entry(at.key()).or_default();
@@ -175,7 +175,9 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                 Some(first) if first.hash != frame.hash => {
                     let first = (first.hash, first.signature);
                     let second = (frame.hash, frame.signature);
-                    attempt.others.push((sender, frame));
+                    if attempt.frames_of(sender) < 2 {
+                        attempt.others.push((sender, frame));
+                    }
                     Some(evidence::equivocation(at.key(), sender, first, second))
                 }
                 Some(_) => None,
@@ -268,7 +270,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
     async fn decide<W: KeyWord, E: Exchange>(&self, ex: &E, at: &Try) -> Result<Verdict<W>, RunError> {
         let mut changes = self.version.subscribe();
         let mut opened: Option<Opened<W>> = None;
-        let (mut tried, mut searched) = (PartySet::EMPTY, PartySet::EMPTY);
+        let mut tried = PartySet::EMPTY;
         let mut instance = 0;
         loop {
             let mut patience = core::pin::pin!(ex.sleep(self.config.patience));
@@ -282,13 +284,17 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                         if let Some(opened) = opened.take_if(|opened| opened.hash == hash) {
                             return Ok(Verdict::Final(opened));
                         }
-                        if searched != view.present {
-                            searched = view.present;
-                            if let Some(found) = self.search(ex, at, hash, view.present).await {
-                                return Ok(Verdict::Final(found));
+                        let word = core::pin::pin!(self.certified_word(ex, at, hash));
+                        let values = core::pin::pin!(self.certified_values(ex, at, hash));
+                        return match select(word, values).await {
+                            Either::Left((opened, _)) => Ok(Verdict::Final(opened)),
+                            Either::Right((opened, _)) => {
+                                if self.view(at).needed.without(self.view(at).present).is_empty() {
+                                    self.compare(ex, at).await?;
+                                }
+                                opened.map(Verdict::Final)
                             }
-                            continue;
-                        }
+                        };
                     }
                     None if view.split => return Err(RunError::Split { chunk: at.chunk.index }),
                     None => {}
@@ -347,25 +353,50 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
             .collect()
     }
 
-    /// Values with a certified hash out of frames of which some may be wrong.
-    async fn search<W: KeyWord, E: Exchange>(
+    /// Values with a certified hash out of the frames that are here, as soon as they give them.
+    async fn certified_word<W: KeyWord, E: Exchange>(&self, ex: &E, at: &Try, hash: [u8; 32]) -> Opened<W> {
+        let mut changes = self.version.subscribe();
+        let mut tried = PartySet::EMPTY;
+        loop {
+            changes.borrow_and_update();
+            let present = self.view(at).present;
+            if present != tried && present.len() > 2 * self.config.committee.t() {
+                tried = present;
+                let (decoders, chunk, frames) = (Arc::clone(&self.decoders), at.chunk, self.frames(at, present));
+                let opened = ex.compute(move || work::open::<W, D>(&decoders.double, &chunk, &frames)).await;
+                if let Some(opened) = opened.filter(|opened| opened.hash == hash) {
+                    self.state().misled = false;
+                    return opened;
+                }
+            } else {
+                let _ = changes.changed().await;
+            }
+        }
+    }
+
+    /// Values with a certified hash from whoever has opened them: this party's word is bad, or does not become whole.
+    async fn certified_values<W: KeyWord, E: Exchange>(
         &self,
         ex: &E,
         at: &Try,
         hash: [u8; 32],
-        present: PartySet,
-    ) -> Option<Opened<W>> {
-        let needed = 2 * self.config.committee.t() + 1;
-        let (decoders, chunk, frames) = (Arc::clone(&self.decoders), at.chunk, self.frames(at, present));
-        ex.compute(move || {
-            (needed..=frames.len()).rev().find_map(|size| {
-                PartySet::subsets(frames.len(), size).find_map(|subset| {
-                    let chosen = PartyId::all(frames.len()).zip(&frames).filter(|(p, _)| subset.contains(*p));
-                    let chosen: Vec<(PartyId, Bytes)> = chosen.map(|(_, frame)| frame.clone()).collect();
-                    work::open::<W, D>(&decoders.double, &chunk, &chosen).filter(|opened| opened.hash == hash)
-                })
-            })
-        })
-        .await
+    ) -> Result<Opened<W>, RunError> {
+        let check = |peer, answer: Bytes| async move {
+            let chunk = at.chunk;
+            let opened = ex.compute(move || Opened::<W>::from_bytes(&chunk, &answer)).await;
+            let right = opened.filter(|opened| opened.hash == hash);
+            if right.is_none() {
+                self.malformed(peer, chunk.index);
+            }
+            right
+        };
+        loop {
+            let misled = self.state().misled;
+            ex.sleep(self.config.patience / if misled { 1024 } else { 64 }).await;
+            if let Some(opened) = self.first_of(ex, self.peers(), at.question(Ask::Values), check).await? {
+                self.state().misled = true;
+                return Ok(opened);
+            }
+        }
     }
 }

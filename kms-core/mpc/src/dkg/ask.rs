@@ -16,15 +16,26 @@ use super::plan;
 use super::run::{Inner, MAX_ATTEMPTS};
 use super::work;
 
-/// Pause after "not yet".
+/// First pause after "not yet".
 const AGAIN: Duration = Duration::from_millis(20);
+/// Longest pause after "not yet".
+const NOT_YET: Duration = Duration::from_millis(500);
 /// Longest pause after a peer could not be reached.
 const UNREACHABLE: Duration = Duration::from_secs(2);
 
 /// What becomes of a question.
 enum Reply {
     Now(Bytes),
-    Bodies { component: usize, offset: usize, len: usize },
+    /// What is in the journal.
+    Bodies {
+        component: usize,
+        offset: usize,
+        len: usize,
+    },
+    /// This party's frame C of a chunk that is done, if the journal still has it.
+    Kept {
+        attempt: u32,
+    },
     Hold,
 }
 
@@ -38,7 +49,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         read: impl Fn(&Bytes) -> Option<T> + Send,
     ) -> Result<T, RunError> {
         let bytes = question.encode();
-        let mut unreachable = AGAIN;
+        let (mut again, mut unreachable) = (AGAIN, AGAIN);
         loop {
             let pause = match ex.ask(peer, bytes.clone()).await {
                 Ok(answer) => {
@@ -50,13 +61,56 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                     self.config.patience / 8
                 }
                 Err(AskError::Closed) => return Err(RunError::Closed),
-                Err(AskError::NotYet) => AGAIN,
+                Err(AskError::NotYet) => {
+                    // A peer that has nothing yet holds the question for a while; one that does not may not spin.
+                    let pause = again;
+                    again = (again * 2).min(NOT_YET);
+                    pause
+                }
                 Err(AskError::Unreachable) => {
                     unreachable = (unreachable * 2).min(UNREACHABLE);
                     unreachable
                 }
             };
             ex.sleep(pause).await;
+        }
+    }
+
+    /// Asks one peer after the other until `check` takes an answer. Whoever does not answer soon keeps nobody else from it:
+    /// the next one is asked meanwhile. `None`: nobody has it.
+    pub(super) async fn first_of<E: Exchange, T: Send, F: Future<Output = Option<T>> + Send>(
+        &self,
+        ex: &E,
+        mut peers: impl Iterator<Item = PartyId> + Send,
+        question: Question,
+        check: impl Fn(PartyId, Bytes) -> F + Send + Sync,
+    ) -> Result<Option<T>, RunError> {
+        let (bytes, check) = (question.encode(), &check);
+        let one = |peer| {
+            let bytes = bytes.clone();
+            async move {
+                match ex.ask(peer, bytes.clone()).await {
+                    Ok(answer) => {
+                        self.count(bytes.len(), answer.len());
+                        Ok(check(peer, answer).await)
+                    }
+                    Err(AskError::Closed) => Err(RunError::Closed),
+                    Err(AskError::NotYet | AskError::Unreachable) => Ok(None),
+                }
+            }
+        };
+        let mut asks = FuturesUnordered::new();
+        loop {
+            asks.extend(peers.next().map(one));
+            if asks.is_empty() {
+                return Ok(None);
+            }
+            let soon = core::pin::pin!(ex.sleep(self.config.patience / 128));
+            if let Either::Left((Some(found), _)) = select(asks.next(), soon).await
+                && let Some(found) = found?
+            {
+                return Ok(Some(found));
+            }
         }
     }
 
@@ -81,6 +135,10 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                 Reply::Bodies { component, offset, len } => {
                     let bodies = self.journal.read_bodies(component, offset, len).await;
                     break bodies.map_err(|_| Answerless::Journal)?;
+                }
+                Reply::Kept { attempt } => {
+                    let kept = self.kept_c(asked.chunk, attempt).await;
+                    break kept.ok_or(Answerless::NotYet)?;
                 }
                 Reply::Hold => {}
             }
@@ -110,6 +168,13 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                     _ => attempt.c.clone(),
                 });
                 let gone = answer.is_none() && state.done.get(&asked.chunk).is_some_and(|d| d.attempt == asked.attempt);
+                if gone && asked.ask == Ask::FrameC {
+                    return Ok(Reply::Kept { attempt: asked.attempt });
+                }
+                if gone && asked.chunk < state.frontier.saturating_sub(self.kept_chunks()) {
+                    // More than t honest parties have done it, this one included: its result can be taken over.
+                    return Err(Answerless::NotYet);
+                }
                 // Once: what can't be made again then is taken over as a result.
                 if gone && state.served.insert(asked.chunk) {
                     state.wanted.insert(asked.chunk);
@@ -150,7 +215,21 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                 };
                 Reply::Now(frame.ok_or(Answerless::NotYet)?.encode())
             }
-            Ask::Keys => hold_or(state.attempts.get(&key).and_then(|attempt| attempt.keys.clone())),
+            Ask::Keys => {
+                let kept = state.attempts.get(&key).and_then(|attempt| attempt.keys.clone());
+                let dropped = state.dropped.contains(&key);
+                drop(state);
+                match self.try_of(*chunk, asked.attempt).filter(|_| dropped && kept.is_none()) {
+                    // Of a former life.
+                    Some(at) => Reply::Now(self.key_claim(&at).encode()),
+                    None => hold_or(kept),
+                }
+            }
+            Ask::Values => {
+                let opened = state.attempts.get(&key).and_then(|attempt| attempt.opened.clone());
+                drop(state);
+                Reply::Now(opened.ok_or(Answerless::NotYet)?.to_bytes())
+            }
             Ask::Claim => Reply::Now(state.claim(asked.chunk).ok_or(Answerless::NotYet)?.encode()),
             Ask::Result => {
                 if !state.done.contains_key(&asked.chunk) {

@@ -10,13 +10,11 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use kms_algebra::PartyId;
 use sha2::{Digest, Sha256};
 
-use super::agree::Try;
 use super::error::RunError;
 use super::exchange::{AskError, Exchange, Signer};
 use super::journal::Journal;
 use super::message::{Ask, Claim, Question};
-use super::plan::{self, Chunk};
-use super::record::Record;
+use super::plan::Chunk;
 use super::run::{Inner, MAX_ATTEMPTS};
 
 impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
@@ -78,40 +76,28 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         claim: &Claim,
         claimants: &[PartyId],
     ) -> Result<Option<Bytes>, RunError> {
-        let question = Question { chunk: chunk.index, attempt: claim.attempt, ask: Ask::Result }.encode();
-        for peer in claimants {
-            match ex.ask(*peer, question.clone()).await {
-                Ok(result) if result.len() == chunk.result_bytes() => {
-                    let copy = result.clone();
-                    let hash: [u8; 32] = ex.compute(move || Sha256::digest(&copy).into()).await;
-                    if hash == claim.hash {
-                        return Ok(Some(result));
-                    }
-                    self.malformed(*peer, chunk.index);
-                }
-                Ok(_) => self.malformed(*peer, chunk.index),
-                Err(AskError::Closed) => return Err(RunError::Closed),
-                Err(_) => {}
+        let question = Question { chunk: chunk.index, attempt: claim.attempt, ask: Ask::Result };
+        let check = |peer, result: Bytes| async move {
+            let copy = result.clone();
+            let right = result.len() == chunk.result_bytes()
+                && ex.compute(move || <[u8; 32]>::from(Sha256::digest(&copy))).await == claim.hash;
+            if !right {
+                self.malformed(peer, chunk.index);
             }
-        }
-        Ok(None)
+            right.then_some(result)
+        };
+        self.first_of(ex, claimants.iter().copied(), question, check).await
     }
 
     async fn take_over(&self, chunk: Chunk, claim: Claim, result: Bytes) -> Result<(), RunError> {
-        for exclusion in claim.exclusions {
-            if !self.state().exclusions.contains(&exclusion) {
-                self.journal.append(Record::Excluded(exclusion).encode(), false).await?;
-                self.change(|state| state.exclusions.insert(exclusion));
-            }
-        }
-        let seed = self.seed().unwrap_or_default();
-        let attempt = claim.attempt;
-        let session = plan::session(&self.config.run, &seed, &chunk, attempt);
+        self.adopt(claim.exclusions.into_iter()).await?;
+        let internal = RunError::Internal { chunk: chunk.index, what: "there is no seed" };
+        let at = self.try_of(chunk, claim.attempt).ok_or(internal)?;
         {
             let mut state = self.state();
             state.behind = true;
-            state.current.insert(chunk.index, attempt);
+            state.current.insert(chunk.index, at.attempt);
         }
-        self.done(&Try { chunk, attempt, session }, result).await
+        self.done(&at, result).await
     }
 }

@@ -19,11 +19,12 @@ use super::record::Record;
 use super::run::{Inner, MAX_ATTEMPTS};
 use super::state::Done;
 use super::statement;
-use super::work::{self, Inputs, KeyWord, Opened, Prepared};
+use super::work::{self, Inputs, KeyWord, Opened, Prepared, Values};
 use kms_encoding::key_spec::Width;
 
-/// Bytes before a frame C in the scratch space of the journal: u32 chunk ‖ u32 attempt.
-const SLOT_HEADER: usize = 8;
+/// Bytes before a frame C in the scratch space of the journal: u32 chunk ‖ u32 attempt ‖ SHA-256 of these and the frame, for
+/// a slot that is written again when the power fails may be left half old and half new.
+const SLOT_HEADER: usize = 8 + 32;
 
 impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
     /// Makes a chunk, or takes it over from peers that are ahead.
@@ -62,7 +63,8 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
             }
             match self.agree::<W, E>(ex, &at).await? {
                 Verdict::Final(opened) => {
-                    self.forget_others(&at);
+                    let opened = Arc::new(opened);
+                    self.forget_others(&at, opened.clone());
                     return self.finish(ex, &at, a, opened).await;
                 }
                 Verdict::Reveal => {
@@ -83,13 +85,13 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         a
     }
 
-    /// Forgets the frames of others, which are not needed any more.
-    fn forget_others(&self, at: &Try) {
+    /// Forgets the frames of others: what they opened to is all that anybody still needs.
+    fn forget_others(&self, at: &Try, opened: Arc<dyn Values>) {
         let own = self.config.own;
         self.change(|state| {
             if let Some(attempt) = state.attempts.get_mut(&at.key()) {
-                attempt.word.retain(|party, _| *party == own);
-                attempt.others.clear();
+                attempt.forget_others(own);
+                attempt.opened = Some(opened);
             }
         });
     }
@@ -99,7 +101,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         ex: &E,
         at: &Try,
         a: Vec<GrVec<W, D>>,
-        opened: Opened<W>,
+        opened: Arc<Opened<W>>,
     ) -> Result<(), RunError> {
         let chunk = at.chunk;
         if chunk.component().is_none() {
@@ -116,11 +118,22 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         let values = self.values::<W, E>(ex, at, &parts, &mut frames, &mut asks).await?;
         let bodies: Bytes = ex.compute(move || work::to_bytes(&values).into()).await;
         self.done(at, bodies).await?;
-        // The chunk is done; what is still to come is judged, so that who was wrong is named.
+        // The chunk is done; what is still to come is judged, so that who was wrong is named. Not for long: who is slow has
+        // better to do than to answer about what is done.
         let judged = core::pin::pin!(self.judge_rest::<W, E>(ex, at, &parts, frames, asks));
-        match future::select(judged, core::pin::pin!(ex.sleep(self.config.patience))).await {
+        let patience = core::pin::pin!(ex.sleep(self.config.patience));
+        let overtaken = core::pin::pin!(self.overtaken(chunk.index));
+        match future::select(judged, future::select(patience, overtaken)).await {
             Either::Left((result, _)) => result,
             Either::Right(_) => Ok(()),
+        }
+    }
+
+    /// Ends when a chunk and as many behind it as are in flight at a time are done.
+    async fn overtaken(&self, chunk: u32) {
+        let mut changes = self.version.subscribe();
+        while self.state().frontier <= chunk.saturating_add(self.config.window as u32) {
+            let _ = changes.changed().await;
         }
     }
 
@@ -147,7 +160,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         ex: &E,
         at: &Try,
         a: Vec<GrVec<W, D>>,
-        opened: Opened<W>,
+        opened: Arc<Opened<W>>,
         masked: Vec<W>,
     ) -> Result<Bytes, RunError> {
         let (prss, spec, secrets, tried) =
@@ -252,9 +265,12 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         };
         self.write_culprits().await?;
         self.journal.append(Record::Done { chunk, attempt, hash, values: values.clone() }.encode(), true).await?;
-        let keep = 2 * self.config.window as u32;
+        let keep = self.kept_chunks();
         self.change(|state| {
             state.done.insert(chunk, Done { attempt, hash });
+            if let Some(attempt) = state.attempts.get_mut(&at.key()) {
+                attempt.opened = None;
+            }
             if !values.is_empty() {
                 state.values.insert(chunk, values);
             }
@@ -265,15 +281,30 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         Ok(())
     }
 
+    /// How many chunks behind the frontier peers may still need frames of. Each chunk that is done somewhere took frames C of
+    /// t + 1 honest parties, which had done all that are more than a window older: those are taken over.
+    pub(super) const fn kept_chunks(&self) -> u32 {
+        2 * self.config.window as u32
+    }
+
     /// Keeps frame C on disk: peers that are behind may need it after this party has restarted, when the random bits are
     /// gone. Durable with the record that the chunk is done.
     async fn keep_c(&self, at: &Try, frame: &Bytes) -> Result<(), RunError> {
         let mut slot = BytesMut::with_capacity(SLOT_HEADER + frame.len());
-        slot.put_u32(at.chunk.index);
-        slot.put_u32(at.attempt);
+        slot.put_slice(&slot_header(at.key(), frame));
         slot.put_slice(frame);
         let (component, offset) = self.slot(at.chunk.index);
         Ok(self.journal.write_bodies(component, offset, slot.freeze()).await?)
+    }
+
+    /// Frame C of a chunk that is done, unless its place was taken by another one's, or it was taken over and never made:
+    /// then peers take the bodies over from those that have them.
+    pub(super) async fn kept_c(&self, chunk: u32, attempt: u32) -> Option<Bytes> {
+        let len = SLOT_HEADER + self.plan.get(chunk)?.bytes_c::<D>();
+        let (component, offset) = self.slot(chunk);
+        let slot = self.journal.read_bodies(component, offset, len).await.ok()?;
+        let (header, frame) = slot.split_at_checked(SLOT_HEADER)?;
+        (header == slot_header((chunk, attempt), frame)).then(|| slot.slice(SLOT_HEADER..))
     }
 
     /// Where frame C of a chunk is kept.
@@ -282,7 +313,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         (self.config.spec.components.len(), chunk as usize % slots * (SLOT_HEADER + self.plan.largest_c))
     }
 
-    /// Makes the frames of a chunk again that is done, for peers that are behind.
+    /// Makes frames A and B of a chunk again that is done, for peers that are behind.
     pub(super) async fn serve_again<E: Exchange>(&self, ex: &E, chunk: Chunk) -> Result<(), RunError> {
         let done = self.state().done.get(&chunk.index).copied();
         let Some(at) = done.and_then(|done| self.try_of(chunk, done.attempt)) else { return Ok(()) };
@@ -296,23 +327,16 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                 if chunk.products > 0 { Some(self.share_b::<u128, E>(ex, &at).await?) } else { None }
             }
         };
-        let mut c = None;
-        if chunk.component().is_some() {
-            let (component, offset) = self.slot(chunk.index);
-            let len = SLOT_HEADER + chunk.bytes_c::<D>();
-            // Nothing there, or another chunk's: then peers take the bodies over from those that have them.
-            if let Ok(slot) = self.journal.read_bodies(component, offset, len).await
-                && slot.len() == len
-                && slot[..4] == chunk.index.to_be_bytes()
-                && slot[4..SLOT_HEADER] == at.attempt.to_be_bytes()
-            {
-                c = Some(slot.slice(SLOT_HEADER..));
-            }
-        }
-        self.change(|state| {
-            let attempt = state.attempts.entry(at.key()).or_default();
-            (attempt.b, attempt.c) = (b, c);
-        });
+        self.change(|state| state.attempts.entry(at.key()).or_default().b = b);
         Ok(())
     }
+}
+
+fn slot_header((chunk, attempt): (u32, u32), frame: &[u8]) -> [u8; SLOT_HEADER] {
+    let mut header = [0; SLOT_HEADER];
+    let (name, hash) = header.split_at_mut(8);
+    name[..4].copy_from_slice(&chunk.to_be_bytes());
+    name[4..].copy_from_slice(&attempt.to_be_bytes());
+    hash.copy_from_slice(&Sha256::new().chain_update(&*name).chain_update(frame).finalize());
+    header
 }

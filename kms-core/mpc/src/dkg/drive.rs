@@ -11,9 +11,10 @@ use sha2::{Digest, Sha256};
 use sha3::Shake256;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
 
+use super::agree::Try;
 use super::ask::alongside;
 use super::error::RunError;
-use super::evidence::Misdeed;
+use super::evidence::{Culprit, Misdeed};
 use super::exchange::{Exchange, Signer};
 use super::journal::Journal;
 use super::message::{Ask, Question};
@@ -41,11 +42,17 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         }
         self.report(Phase::Done, PartySet::EMPTY);
         let secrets = self.secrets()?.vectors().to_vec();
+        let (late, culprits) = self.found();
+        Ok(Finished { seed, secrets, late, culprits })
+    }
+
+    /// Parties that were late, and those that were wrong, so far.
+    pub(super) fn found(&self) -> (PartySet, Vec<Culprit>) {
         let state = self.state();
         let late = state.exclusions.iter().filter(|e| e.late).map(|e| e.party).collect();
         let mut culprits = state.culprits.clone();
         culprits.sort_by_key(|culprit| (culprit.party, culprit.misdeed.code()));
-        Ok(Finished { seed, secrets, late, culprits })
+        (late, culprits)
     }
 
     /// Reads the journal.
@@ -78,6 +85,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                 }
                 Record::Dropped { chunk, attempt } => {
                     state.current.insert(chunk, attempt + 1);
+                    state.dropped.insert((chunk, attempt));
                 }
                 Record::Excluded(exclusion) => {
                     state.exclusions.insert(exclusion);
@@ -172,7 +180,6 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
     async fn make_secrets<E: Exchange>(&self, ex: &E) -> Result<(), RunError> {
         let mut vectors: Vec<GrVec<u128, D>> =
             self.config.spec.secrets.iter().map(|secret| GrVec::zeros(secret.bits)).collect();
-        let seed = self.seed().unwrap_or_default();
         for chunk in self.plan.chunks.iter().take(self.plan.secret_chunks as usize) {
             let Work::Bits { secret, first, .. } = chunk.work else { continue };
             let internal = |what| RunError::Internal { chunk: chunk.index, what };
@@ -180,9 +187,9 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                 let state = self.state();
                 (state.values.get(&chunk.index).cloned(), state.attempt_of(chunk.index))
             };
+            let Try { session, .. } = self.try_of(*chunk, attempt).ok_or_else(|| internal("there is no seed"))?;
             let values = values.filter(|values| values.len() == chunk.result_bytes());
             let values = values.ok_or_else(|| internal("the journal lacks opened values"))?;
-            let session = plan::session(&self.config.run, &seed, chunk, attempt);
             let (prss, chunk) = (Arc::clone(&self.prss), *chunk);
             let bits = ex
                 .compute(move || {
@@ -203,8 +210,8 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         Ok(())
     }
 
-    /// Makes frames again that peers ask for, of chunks that are done.
-    async fn serve<E: Exchange>(&self, ex: &E) -> Result<(), RunError> {
+    /// Makes frames again that peers ask for, of chunks that are done. Never ends well.
+    pub(super) async fn serve<E: Exchange>(&self, ex: &E) -> Result<(), RunError> {
         let mut changes = self.version.subscribe();
         loop {
             changes.borrow_and_update();

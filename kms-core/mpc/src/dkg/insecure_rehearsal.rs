@@ -3,6 +3,7 @@
 //! deals and knows every key.**
 
 use core::time::Duration;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -139,7 +140,7 @@ impl<'a, const D: usize> Parties<'a, D> {
     fn rows<W: KeyWord>(&self, chunk: &Chunk, secrets: &[Secrets<D>]) -> Result<Duration, RunError> {
         let session = session(chunk);
         let (mut time, prepared) = self.prepare::<W>(chunk);
-        let opened = self.timed(&mut time, || self.open(chunk, &prepared))?;
+        let opened = Arc::new(self.timed(&mut time, || self.open(chunk, &prepared))?);
         let b = |i: usize| work::share_b::<W, D>(&self.all[i].1, self.spec, &secrets[i], chunk, &session);
         let masked = if chunk.products == 0 {
             Vec::new()

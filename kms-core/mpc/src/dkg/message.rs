@@ -18,6 +18,7 @@
 //! | 8 | stream keys, after a certificate | | claims, see [`super::reveal`] |
 //! | 9 | claim about a chunk that is done | | [`Claim`] |
 //! | 10 | what a chunk that is done gave | | bodies, or opened values of secret bits |
+//! | 11 | opened values of frame A, while the chunk is in flight | | v of all bits, d of all products |
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kms_algebra::PartyId;
@@ -42,6 +43,7 @@ pub(super) enum Ask {
     Keys,
     Claim,
     Result,
+    Values,
 }
 
 /// A question.
@@ -68,6 +70,7 @@ impl Question {
             Ask::Keys => 8,
             Ask::Claim => 9,
             Ask::Result => 10,
+            Ask::Values => 11,
         });
         bytes.put_u32(self.chunk);
         bytes.put_u32(self.attempt);
@@ -109,6 +112,7 @@ impl Question {
             8 => Ask::Keys,
             9 => Ask::Claim,
             10 => Ask::Result,
+            11 => Ask::Values,
             _ => return None,
         };
         r.end(Self { chunk, attempt, ask })
@@ -228,6 +232,12 @@ impl Exclusion {
     }
 }
 
+/// u8 number ‖ exclusions: at most one of each party.
+pub(super) fn take_exclusions(r: &mut Reader<'_>, committee: &Committee) -> Option<Vec<Exclusion>> {
+    let count = usize::from(r.u8()?);
+    (count <= committee.n()).then(|| (0..count).map(|_| Exclusion::take(r)).collect())?
+}
+
 /// What a party says about a chunk that is done; t + 1 equal ones are the truth.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Claim {
@@ -253,11 +263,7 @@ impl Claim {
     pub(super) fn decode(bytes: &[u8], committee: &Committee) -> Option<Self> {
         let mut r = Reader::new(bytes);
         let (attempt, hash) = (r.u32()?, r.array()?);
-        let count = usize::from(r.u8()?);
-        if count > committee.n() {
-            return None;
-        }
-        let exclusions = (0..count).map(|_| Exclusion::take(&mut r)).collect::<Option<_>>()?;
+        let exclusions = take_exclusions(&mut r, committee)?;
         r.end(Self { attempt, hash, exclusions })
     }
 }
@@ -289,6 +295,7 @@ mod tests {
             Ask::Keys,
             Ask::Claim,
             Ask::Result,
+            Ask::Values,
         ];
         for (kind, ask) in (1..).zip(asks) {
             let question = Question { chunk: 258, attempt: 1, ask };

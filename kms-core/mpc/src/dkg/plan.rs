@@ -294,6 +294,20 @@ mod tests {
         assert_eq!((last.bits(), last.products), (589_824, 4096));
     }
 
+    /// A mask that is used twice would show a secret, and no result would look wrong.
+    #[test]
+    fn no_sharing_of_zero_masks_two_openings() {
+        for chunk in Plan::new::<4>(&spec()).unwrap().chunks {
+            let mut next = 0;
+            let (parts, mut firsts) =
+                (chunk.parts_a::<4>(), chunk.pieces().map(|(first, _)| first / bits::PER_OPENING));
+            for elements in parts {
+                assert_eq!(firsts.next().unwrap_or_else(|| chunk.free_zeros()), next);
+                next += elements;
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_key_is_refused() {
         let mut shapes = vec![

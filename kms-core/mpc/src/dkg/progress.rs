@@ -34,7 +34,7 @@ pub struct Progress {
     pub bits_done: u64,
     /// Random bits in all: what takes the time.
     pub bits_total: u64,
-    /// Bits per second, lately; 0 if unknown.
+    /// Bits per second, on average in this life; 0 if unknown.
     pub bits_per_second: f64,
     /// Time left at this rate, if it is known.
     pub left: Option<Duration>,

@@ -12,9 +12,13 @@
 //! relays it; further ones only prove.
 //!
 //! Rounds end when all parties are heard whose frame is here, at the latest three times the patience after each other
-//! (absolute deadlines, see [`crate::lockstep`]): an honest party enters a complaint at most one patience later than another.
+//! (absolute deadlines, see [`crate::lockstep`]): an honest party enters a complaint at most one patience later than another,
+//! and a round that ended early does not shorten the next one.
 //!
 //! Decisions are made in the order of chunks, so that all honest parties exclude the same parties from the same chunk on.
+//! Who was away when an exclusion was decided, or took a chunk over, may lack it: a relay names those that hold for the
+//! attempt, and what t + 1 parties name is right. And t + 1 equal votes FINAL contain an honest one: whoever knows them does
+//! not vote otherwise, whatever its own word is.
 //!
 //! Source: Dolev and Strong, SIAM J. Comput. 12(4), 1983 (authenticated broadcast).
 
@@ -32,10 +36,11 @@ use super::error::RunError;
 use super::evidence::{self, Misdeed};
 use super::exchange::{Exchange, Signer};
 use super::journal::Journal;
-use super::message::{Ask, Exclusion, SignedFrame};
+use super::message::{Ask, Exclusion, SignedFrame, take_exclusions};
 use super::reader::Reader;
 use super::record::Record;
 use super::run::Inner;
+use super::state::Attempt;
 use super::statement::{self, Signature, Vote};
 use super::work::{KeyWord, Opened};
 use crate::Committee;
@@ -97,11 +102,21 @@ impl Item {
     }
 }
 
-/// u16 number ‖ per item: item ‖ u8 length of the chain ‖ per link u8 party ‖ signature.
-fn encode(items: &[Item]) -> Bytes {
+/// What a party relays in a round.
+#[derive(Clone, Debug, Default)]
+struct Relay {
+    /// Exclusions that hold for the attempt.
+    exclusions: Vec<Exclusion>,
+    items: Vec<Item>,
+}
+
+/// u8 number ‖ exclusions ‖ u16 number ‖ per item: item ‖ u8 length of the chain ‖ per link u8 party ‖ signature.
+fn encode(relay: &Relay) -> Bytes {
     let mut bytes = BytesMut::new();
-    bytes.put_u16(items.len() as u16);
-    for item in items {
+    bytes.put_u8(relay.exclusions.len() as u8);
+    relay.exclusions.iter().for_each(|exclusion| exclusion.put(&mut bytes));
+    bytes.put_u16(relay.items.len() as u16);
+    for item in &relay.items {
         bytes.put_slice(&item.encode_what());
         bytes.put_u8(item.chain.len() as u8);
         for (party, signature) in &item.chain {
@@ -112,15 +127,21 @@ fn encode(items: &[Item]) -> Bytes {
     bytes.freeze()
 }
 
-/// At most three items about each party: two frames and a proof.
-fn decode(bytes: &[u8], committee: &Committee) -> Option<Vec<Item>> {
+/// A relay of nothing: what liars tell.
+pub(super) fn nothing() -> Bytes {
+    encode(&Relay::default())
+}
+
+/// At most one exclusion of each party, and three items about it: two frames and a proof.
+fn decode(bytes: &[u8], committee: &Committee) -> Option<Relay> {
     let mut r = Reader::new(bytes);
+    let exclusions = take_exclusions(&mut r, committee)?;
     let count = usize::from(r.u16()?);
     if count > 3 * committee.n() {
         return None;
     }
     let items = (0..count).map(|_| Item::take(&mut r, committee)).collect::<Option<_>>()?;
-    r.end(items)
+    r.end(Relay { exclusions, items })
 }
 
 /// What a party has accepted.
@@ -129,6 +150,8 @@ struct Accepted {
     /// At most two frames of each sender.
     frames: BTreeMap<PartyId, Vec<([u8; 32], Signature)>>,
     proofs: BTreeMap<PartyId, Bytes>,
+    /// Who names which exclusions.
+    exclusions: BTreeMap<Exclusion, PartySet>,
 }
 
 impl Accepted {
@@ -161,9 +184,12 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         let mut items = Vec::new();
         {
             let state = self.state();
-            for (party, frame) in state.attempts.get(&at.key()).map(|attempt| &attempt.word).into_iter().flatten() {
-                let what = What::Frame { hash: frame.hash, signature: frame.signature };
-                items.push(Item { about: *party, what, chain: Vec::new() });
+            if let Some(attempt) = state.attempts.get(&at.key()) {
+                let here = attempt.word.iter().map(|(party, frame)| (*party, frame.hash, frame.signature));
+                let was = attempt.signed.iter().filter(|(party, _)| !attempt.word.contains_key(party));
+                for (about, hash, signature) in here.chain(was.map(|(party, (hash, s))| (*party, *hash, *s))) {
+                    items.push(Item { about, what: What::Frame { hash, signature }, chain: Vec::new() });
+                }
             }
             for (party, proof) in &state.proofs {
                 items.push(Item { about: *party, what: What::Proof(proof.clone()), chain: Vec::new() });
@@ -178,12 +204,16 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         item.chain.push((self.config.own, signature));
     }
 
-    fn publish(&self, at: &Try, instance: u32, round: u8, items: &[Item]) {
-        let relay = encode(items);
+    /// A relay of these items.
+    fn relay(&self, at: &Try, items: Vec<Item>) -> Bytes {
+        encode(&Relay { exclusions: self.state().exclusions_before(at.key()), items })
+    }
+
+    fn publish(&self, at: &Try, instance: u32, round: u8, items: Vec<Item>) {
+        let relay = self.relay(at, items);
         self.change(|state| {
             let relays = &mut state.attempts.entry(at.key()).or_default().relays;
             relays.entry((instance, round)).or_insert(relay);
-            true
         });
     }
 
@@ -191,8 +221,8 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
     pub(super) fn relay_of_voter(&self, (chunk, attempt): (u32, u32), instance: u32, round: u8) -> Bytes {
         let chunk = self.plan.get(chunk).copied();
         match chunk.and_then(|chunk| self.try_of(chunk, attempt)).filter(|_| round == 1) {
-            Some(at) => encode(&self.own_items(&at, instance)),
-            None => encode(&[]),
+            Some(at) => self.relay(&at, self.own_items(&at, instance)),
+            None => nothing(),
         }
     }
 
@@ -208,15 +238,14 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         let mut deadlines: FuturesOrdered<_> =
             (1..=rounds).map(|r| ex.sleep(self.config.patience * ROUND * r)).collect();
         // The first poll of a future sets its clock.
-        let _ = deadlines.next().now_or_never();
+        let mut passed = u8::from(deadlines.next().now_or_never().is_some());
         let mut changes = self.version.subscribe();
         let mut accepted = Accepted::default();
         let mut fresh = self.own_items(at, instance);
         fresh.iter().for_each(|item| _ = accepted.accept(item, true));
         let heard: PartySet = accepted.frames.keys().copied().filter(|party| *party != self.config.own).collect();
         for round in 1..=rounds as u8 {
-            self.publish(at, instance, round, &fresh);
-            fresh.clear();
+            self.publish(at, instance, round, core::mem::take(&mut fresh));
             let asked = at.question(Ask::Relay { instance, round });
             let mut relays: FuturesUnordered<_> =
                 self.peers().map(|peer| self.relay_of(ex, at, peer, asked, instance, round)).collect();
@@ -226,7 +255,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                 if self.certified(at) {
                     return Ok(None);
                 }
-                let (peer, items) = if missing.is_empty() {
+                let (peer, relay) = if missing.is_empty() {
                     // What is here already, also of parties that are not waited for.
                     match relays.next().now_or_never().flatten() {
                         Some(relay) => relay?,
@@ -236,12 +265,22 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                     let change = core::pin::pin!(changes.changed());
                     match select(select(deadlines.next(), relays.next()), change).await {
                         Either::Left((Either::Right((Some(relay), _)), _)) => relay?,
-                        Either::Left(_) => break,
+                        Either::Left((Either::Right((None, _)), _)) => break,
+                        Either::Left((Either::Left(_), _)) => {
+                            passed += 1;
+                            if passed >= round {
+                                break;
+                            }
+                            continue;
+                        }
                         Either::Right(_) => continue,
                     }
                 };
                 missing.remove(peer);
-                for mut item in items {
+                for exclusion in relay.exclusions {
+                    accepted.exclusions.entry(exclusion).or_default().insert(peer);
+                }
+                for mut item in relay.items {
                     let here = self.holds(at, &item);
                     if accepted.accept(&item, here) {
                         self.countersign(at, instance, &mut item);
@@ -254,7 +293,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
     }
 
     /// A peer's relay of a round with the items that are signed as they have to be; frames that are not here are fetched
-    /// from it.
+    /// from it, unless there are two of their sender.
     async fn relay_of<E: Exchange>(
         &self,
         ex: &E,
@@ -263,13 +302,15 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         asked: super::message::Question,
         instance: u32,
         round: u8,
-    ) -> Result<(PartyId, Vec<Item>), RunError> {
+    ) -> Result<(PartyId, Relay), RunError> {
         let committee = self.config.committee;
-        let mut items = self.ask(ex, peer, asked, |answer| decode(answer, &committee)).await?;
-        items.retain(|item| self.check_item(at, instance, usize::from(round), item));
-        for item in &items {
+        let mut relay = self.ask(ex, peer, asked, |answer| decode(answer, &committee)).await?;
+        relay.items.retain(|item| self.check_item(at, instance, usize::from(round), item));
+        for item in &relay.items {
             let What::Frame { hash, .. } = item.what else { continue };
-            if self.holds(at, item) {
+            let enough =
+                |attempt: &Attempt| attempt.frame(item.about, &hash).is_some() || attempt.frames_of(item.about) > 1;
+            if self.state().attempts.get(&at.key()).is_some_and(enough) {
                 continue;
             }
             // Once: who relays an item has its bytes, or had its chance.
@@ -280,7 +321,28 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
                 self.keep_frame(at, item.about, frame);
             }
         }
-        Ok((peer, items))
+        Ok((peer, relay))
+    }
+
+    /// Names who gave this party another frame than others: its word is bad, and there was no complaint, for the others had
+    /// agreed before. Not for long.
+    pub(super) async fn compare<E: Exchange>(&self, ex: &E, at: &Try) -> Result<(), RunError> {
+        let asked = at.question(Ask::Relay { instance: 1, round: 1 });
+        let mut relays: FuturesUnordered<_> =
+            self.peers().map(|peer| self.relay_of(ex, at, peer, asked, 1, 1)).collect();
+        let mut soon = core::pin::pin!(ex.sleep(self.config.patience / 128));
+        while let Either::Left((Some(relay), _)) = select(relays.next(), soon.as_mut()).await {
+            for item in relay?.1.items {
+                let What::Frame { hash, signature } = item.what else { continue };
+                let mine = |attempt: &Attempt| attempt.word.get(&item.about).map(|frame| (frame.hash, frame.signature));
+                let mine = self.state().attempts.get(&at.key()).and_then(mine);
+                if let Some(mine) = mine.filter(|(mine, _)| *mine != hash) {
+                    let proof = evidence::equivocation(at.key(), item.about, mine, (hash, signature));
+                    self.prove(at.chunk.index, item.about, Misdeed::Equivocated, proof);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether the bytes of a frame are here.
@@ -342,6 +404,8 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
             let _ = changes.changed().await;
         }
         let (n, t) = (self.config.committee.n(), self.config.committee.t());
+        let agreed = accepted.exclusions.iter().filter(|(_, by)| by.len() > t).map(|(exclusion, _)| *exclusion);
+        self.adopt(agreed.filter(|e| (e.chunk, e.attempt) < at.key())).await?;
         let excluded = self.state().excluded(at.chunk.index, at.attempt);
         let proved: PartySet = accepted.proofs.keys().copied().collect();
         let gone = excluded.union(proved);
@@ -363,7 +427,12 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
             frames
         });
         let opened = self.open(ex, at, frames).await;
-        self.vote(at, opened.as_ref().map_or(Vote::Reveal, |opened: &Opened<W>| Vote::Final(opened.hash))).await?;
+        let known = |attempt: &Attempt| attempt.vouched_final(t);
+        let vote = match &opened {
+            Some(Opened { hash, .. }) => Vote::Final(*hash),
+            None => self.state().attempts.get(&at.key()).and_then(known).map_or(Vote::Reveal, Vote::Final),
+        };
+        self.vote(at, vote).await?;
         Ok(Some(opened))
     }
 
@@ -375,10 +444,16 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         late: bool,
     ) -> Result<(), RunError> {
         let (chunk, attempt) = at.key();
-        for party in parties.collect::<Vec<_>>() {
-            let exclusion = Exclusion { chunk, attempt, party, late };
-            self.journal.append(Record::Excluded(exclusion).encode(), false).await?;
-            self.change(|state| state.exclusions.insert(exclusion));
+        self.adopt(parties.map(|party| Exclusion { chunk, attempt, party, late })).await
+    }
+
+    /// Takes exclusions over that are new.
+    pub(super) async fn adopt(&self, exclusions: impl Iterator<Item = Exclusion> + Send) -> Result<(), RunError> {
+        for exclusion in exclusions.collect::<Vec<_>>() {
+            if !self.state().excluded(exclusion.chunk, exclusion.attempt + 1).contains(exclusion.party) {
+                self.journal.append(Record::Excluded(exclusion).encode(), false).await?;
+                self.change(|state| state.exclusions.insert(exclusion));
+            }
         }
         Ok(())
     }
@@ -401,14 +476,18 @@ mod tests {
         let proof = What::Proof(Bytes::from(vec![3; evidence::EQUIVOCATION_BYTES]));
         let chain = vec![(party(2), [4; 65]), (party(4), [5; 65])];
         let items: Vec<Item> = [frame, proof].map(|what| Item { about: party(3), what, chain: chain.clone() }).to_vec();
-        let bytes = encode(&items);
+        let exclusions = vec![Exclusion { chunk: 7, attempt: 1, party: party(1), late: false }];
+        let bytes = encode(&Relay { exclusions: exclusions.clone(), items: items.clone() });
         let back = decode(&bytes, &committee).unwrap();
-        assert_eq!(back.len(), 2);
-        assert!(back.iter().zip(&items).all(|(a, b)| (a.about, &a.what, &a.chain) == (b.about, &b.what, &b.chain)));
+        assert_eq!((back.items.len(), &back.exclusions), (2, &exclusions));
+        let same = |(a, b): (&Item, &Item)| (a.about, &a.what, &a.chain) == (b.about, &b.what, &b.chain);
+        assert!(back.items.iter().zip(&items).all(same));
         for cut in 0..bytes.len() {
             assert!(decode(&bytes[..cut], &committee).is_none());
         }
-        let many = encode(&vec![items[0].clone(); 13]);
+        let many = encode(&Relay { items: vec![items[0].clone(); 13], ..Relay::default() });
+        assert!(decode(&many, &committee).is_none());
+        let many = encode(&Relay { exclusions: vec![exclusions[0]; 5], ..Relay::default() });
         assert!(decode(&many, &committee).is_none());
     }
 

@@ -29,6 +29,7 @@ use super::statement::{self, SIGNATURE_BYTES, Signature};
 use super::work::{self, KeyWord};
 use crate::prss::{Prss, StreamKeys};
 use crate::{Committee, SessionId};
+use kms_encoding::key_spec::Width;
 
 /// A claim whose signature was checked.
 #[derive(Clone, Debug)]
@@ -36,6 +37,13 @@ pub(super) struct KeyClaim {
     pub(super) party: PartyId,
     pub(super) signature: Signature,
     pub(super) claims: Bytes,
+}
+
+impl KeyClaim {
+    /// As it is told.
+    pub(super) fn encode(&self) -> Bytes {
+        [&self.signature[..], &self.claims].concat().into()
+    }
 }
 
 /// Keys of a set that are claimed of an attempt.
@@ -107,7 +115,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
     /// Finds out who was wrong, excludes them, and goes on to the next attempt.
     pub(super) async fn reveal<W: KeyWord, E: Exchange>(&self, ex: &E, at: &Try) -> Result<(), RunError> {
         let (committee, chunk) = (self.config.committee, at.chunk);
-        let claims = self.key_claims::<W, E>(ex, at).await?;
+        let claims = self.key_claims(ex, at).await?;
         let keys = true_keys(&committee, &chunk, &claims);
         for claim in claims.iter().filter(|claim| contradicts(&committee, &chunk, claim, &keys)) {
             let proof = evidence::wrong_keys(at.key(), claim.party, &claims);
@@ -150,29 +158,38 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
         let own = self.config.own;
         self.change(|state| {
             state.current.insert(chunk, attempt + 1);
+            state.dropped.insert((chunk, attempt));
             if let Some(attempt) = state.attempts.get_mut(&at.key()) {
-                attempt.word.retain(|party, _| *party == own);
-                attempt.others.clear();
+                attempt.forget_others(own);
             }
         });
         Ok(())
     }
 
-    /// Publishes this party's claim and gathers those of the others until the keys of all sets are known.
-    async fn key_claims<W: KeyWord, E: Exchange>(&self, ex: &E, at: &Try) -> Result<Vec<KeyClaim>, RunError> {
-        let (committee, chunk, own) = (self.config.committee, at.chunk, self.config.own);
+    /// This party's claim. **Only for an attempt that a certificate has dropped.**
+    pub(super) fn key_claim(&self, at: &Try) -> KeyClaim {
+        let keys = match at.chunk.width {
+            Width::W64 => self.prss.stream_keys::<u64>(&at.session),
+            Width::W128 => self.prss.stream_keys::<u128>(&at.session),
+        };
         let mut claimed = Vec::new();
-        for keys in self.prss.stream_keys::<W>(&at.session) {
-            keys[..keys_per_set(&chunk)].iter().for_each(|key| claimed.extend_from_slice(key));
+        for keys in keys {
+            keys[..keys_per_set(&at.chunk)].iter().for_each(|key| claimed.extend_from_slice(key));
         }
-        let claims = Bytes::from(claimed);
-        let signature = self.signer.sign(&statement::claim(&at.session, own, &claims));
-        let answer: Bytes = [&signature[..], &claims].concat().into();
+        let (party, claims) = (self.config.own, Bytes::from(claimed));
+        let signature = self.signer.sign(&statement::claim(&at.session, party, &claims));
+        KeyClaim { party, signature, claims }
+    }
+
+    /// Publishes this party's claim and gathers those of the others until the keys of all sets are known.
+    async fn key_claims<E: Exchange>(&self, ex: &E, at: &Try) -> Result<Vec<KeyClaim>, RunError> {
+        let (committee, chunk) = (self.config.committee, at.chunk);
+        let own = self.key_claim(at);
         self.change(|state| {
             let attempt = state.attempts.entry(at.key()).or_default();
             // Nothing is revealed without a certificate.
             if attempt.certificate.as_ref().is_some_and(|c| c.vote == statement::Vote::Reveal) {
-                attempt.keys = Some(answer);
+                attempt.keys = Some(own.encode());
             }
         });
         let len = claim_bytes(&committee, &chunk);
@@ -187,7 +204,7 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Inner<D, S, J> {
             self.ask(ex, party, at.question(Ask::Keys), read).await
         };
         let mut asks: FuturesUnordered<_> = self.peers().map(one).collect();
-        let mut all = vec![KeyClaim { party: own, signature, claims }];
+        let mut all = vec![own];
         let sets = committee.prss_sets().count();
         while let Some(claim) = asks.next().await {
             all.push(claim?);

@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use kms_algebra::{GrVec, PartyId, PartySet};
 use tokio::sync::watch;
 
@@ -150,7 +151,7 @@ impl<const D: usize, S, J> Inner<D, S, J> {
 }
 
 /// One run at one party: [`Self::drive`] it, and let peers ask it ([`Self::answer`]), also after it is done.
-pub struct Run<const D: usize, S, J>(Inner<D, S, J>);
+pub struct Run<const D: usize, S, J>(pub(super) Inner<D, S, J>);
 
 impl<const D: usize, S, J> core::fmt::Debug for Run<D, S, J> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -213,6 +214,22 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Run<D, S, J> {
         exchange: &'a E,
     ) -> impl Future<Output = Result<Finished<D>, RunError>> + Send + use<'a, D, S, J, E> {
         self.0.drive(exchange)
+    }
+
+    /// Makes frames again that peers ask for, of chunks that are done. [`Self::drive`] does so as long as it lasts; whoever
+    /// stays for others afterwards goes on with it, or those that are behind may wait for ever for what this party lost when
+    /// it restarted. Ends only with what went wrong.
+    pub fn serve<'a, E: Exchange>(
+        &'a self,
+        exchange: &'a E,
+    ) -> impl Future<Output = RunError> + Send + use<'a, D, S, J, E> {
+        self.0.serve(exchange).map(|ended| ended.err().unwrap_or(RunError::Closed))
+    }
+
+    /// Parties that were late, and those that were wrong, so far: also of a run that comes to no key.
+    #[must_use]
+    pub fn found(&self) -> (PartySet, Vec<Culprit>) {
+        self.0.found()
     }
 
     /// How far it is.

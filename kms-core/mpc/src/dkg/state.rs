@@ -2,6 +2,7 @@
 //! answer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kms_algebra::{PartyId, PartySet};
@@ -10,6 +11,7 @@ use super::evidence::Culprit;
 use super::message::{Claim, Exclusion, SignedFrame, VoteAnswer};
 use super::run::Seed;
 use super::statement::{Certificate, Signature, Vote};
+use super::work::Values;
 
 /// One attempt at a chunk.
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub(super) struct Attempt {
     pub(super) word: BTreeMap<PartyId, SignedFrame>,
     /// Further frames of senders that signed more than one.
     pub(super) others: Vec<(PartyId, SignedFrame)>,
+    /// What others signed whose frames are forgotten: it still shows who signed something else for somebody else.
+    pub(super) signed: BTreeMap<PartyId, ([u8; 32], Signature)>,
     /// Votes whose signature was checked.
     pub(super) votes: BTreeMap<PartyId, (Vote, Signature)>,
     /// 2t + 1 equal ones.
@@ -28,6 +32,8 @@ pub(super) struct Attempt {
     pub(super) judged: Option<BTreeMap<PartyId, [u8; 32]>>,
     /// Stream keys, revealed after a certificate.
     pub(super) keys: Option<Bytes>,
+    /// What frames A opened to, once that is certified and as long as the chunk is in flight.
+    pub(super) opened: Option<Arc<dyn Values>>,
     /// This party's frame B.
     pub(super) b: Option<Bytes>,
     /// This party's frame C.
@@ -39,6 +45,32 @@ impl Attempt {
     pub(super) fn frame(&self, sender: PartyId, hash: &[u8; 32]) -> Option<&SignedFrame> {
         let others = self.others.iter().filter(|(party, _)| *party == sender).map(|(_, frame)| frame);
         self.word.get(&sender).into_iter().chain(others).find(|frame| frame.hash == *hash)
+    }
+
+    /// Forgets the bytes of others' frames.
+    pub(super) fn forget_others(&mut self, own: PartyId) {
+        for (party, frame) in &self.word {
+            self.signed.insert(*party, (frame.hash, frame.signature));
+        }
+        self.word.retain(|party, _| *party == own);
+        self.others.clear();
+    }
+
+    /// How many frames of a sender are here: two at most, which prove that it lied.
+    pub(super) fn frames_of(&self, sender: PartyId) -> usize {
+        let others = self.others.iter().filter(|(party, _)| *party == sender).count();
+        usize::from(self.word.contains_key(&sender)) + others
+    }
+
+    /// What more than t parties have voted FINAL for: one of them is honest, so it is right.
+    pub(super) fn vouched_final(&self, t: usize) -> Option<[u8; 32]> {
+        let mut votes: BTreeMap<[u8; 32], usize> = BTreeMap::new();
+        for (vote, _) in self.votes.values() {
+            if let Vote::Final(hash) = vote {
+                *votes.entry(*hash).or_default() += 1;
+            }
+        }
+        votes.into_iter().find(|(_, count)| *count > t).map(|(hash, _)| hash)
     }
 }
 
@@ -63,6 +95,8 @@ pub(super) struct State {
     pub(super) certificates: BTreeMap<(u32, u32), Certificate>,
     /// Number of the current attempt, if it is not the first.
     pub(super) current: BTreeMap<u32, u32>,
+    /// Attempts that a certificate has dropped: their stream keys may be known.
+    pub(super) dropped: BTreeSet<(u32, u32)>,
     pub(super) done: BTreeMap<u32, Done>,
     /// The first chunk that is not done.
     pub(super) frontier: u32,
@@ -83,6 +117,8 @@ pub(super) struct State {
     pub(super) evasive: PartySet,
     /// Whether peers were ahead the last time.
     pub(super) behind: bool,
+    /// Whether certified values had to be fetched the last time.
+    pub(super) misled: bool,
 }
 
 impl State {
@@ -101,10 +137,17 @@ impl State {
         self.excluded(chunk, attempt).union(self.proofs.keys().copied().collect())
     }
 
+    /// The agreed exclusions that hold for an attempt at a chunk, in order, the first one of each party.
+    pub(super) fn exclusions_before(&self, key: (u32, u32)) -> Vec<Exclusion> {
+        let mut parties = PartySet::EMPTY;
+        let holds = self.exclusions.iter().filter(|e| (e.chunk, e.attempt) < key);
+        holds.filter(|e| parties.insert(e.party)).copied().collect()
+    }
+
     /// What this party claims about a chunk that is done.
     pub(super) fn claim(&self, chunk: u32) -> Option<Claim> {
         let done = self.done.get(&chunk)?;
-        let exclusions = self.exclusions.iter().filter(|e| e.chunk <= chunk).copied().collect();
+        let exclusions = self.exclusions_before((chunk + 1, 0));
         Some(Claim { attempt: done.attempt, hash: done.hash, exclusions })
     }
 

@@ -10,6 +10,7 @@ use crate::Committee;
 use crate::sim::{End, Profile, Report, Sim};
 use kms_encoding::key_spec::KeySpec;
 
+mod answers;
 mod crashes;
 mod honest;
 mod liars;
@@ -27,11 +28,16 @@ fn committee(n: usize, t: usize) -> Committee {
 
 /// A simulation of all parties of a run.
 fn simulation(keygen: &Keygen, seed: u64) -> Sim<Out> {
+    simulation_of(keygen, seed, |_| Duration::ZERO)
+}
+
+/// The same with parties that start one after the other.
+fn simulation_of(keygen: &Keygen, seed: u64, starts: impl Fn(PartyId) -> Duration) -> Sim<Out> {
     let n = keygen.committee().n();
     let mut sim = Sim::new(n, seed, Profile::default());
     sim.limit(Duration::from_secs(24 * 3600));
     for party in PartyId::all(n) {
-        keygen.spawn(&mut sim, party, Duration::ZERO);
+        keygen.spawn(&mut sim, party, starts(party));
     }
     sim
 }

@@ -143,7 +143,6 @@ pub(super) struct Prepared<W: Word, const D: usize> {
 }
 
 /// The values that frame A opens to.
-#[derive(Clone)]
 pub(super) struct Opened<W> {
     /// v of the bits, by piece.
     pub(super) v: Vec<Vec<W>>,
@@ -151,6 +150,48 @@ pub(super) struct Opened<W> {
     pub(super) d: Vec<W>,
     /// Hash that is voted on.
     pub(super) hash: [u8; 32],
+}
+
+impl<W: KeyWord> Opened<W> {
+    /// From bytes as [`Values::to_bytes`] makes them; `None` if their length is another one.
+    pub(super) fn from_bytes(chunk: &Chunk, bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != (chunk.bits() + chunk.products) * W::BYTES {
+            return None;
+        }
+        let mut rest = bytes;
+        let mut parts: Vec<Vec<W>> = chunk
+            .pieces()
+            .map(|(_, bits)| bits)
+            .chain((chunk.products > 0).then_some(chunk.products))
+            .filter_map(|values| {
+                let (part, after) = rest.split_at_checked(values * W::BYTES)?;
+                rest = after;
+                Some(words(part))
+            })
+            .collect();
+        let hashes: Vec<_> = parts.par_iter().map(|values| Sha256::digest(to_bytes(values)).into()).collect();
+        let d = if chunk.products > 0 { parts.pop().unwrap_or_default() } else { Vec::new() };
+        Some(Self { v: parts, d, hash: statement::hash_of_parts(&hashes) })
+    }
+}
+
+/// Opened values, whatever their width.
+pub(super) trait Values: Send + Sync {
+    /// v of all bits, then d of all products.
+    fn to_bytes(&self) -> Bytes;
+}
+
+impl<W: KeyWord> Values for Opened<W> {
+    fn to_bytes(&self) -> Bytes {
+        let parts: Vec<_> = self.v.iter().chain([&self.d]).map(|part| to_bytes(part)).collect();
+        concat(parts.iter())
+    }
+}
+
+impl fmt::Debug for dyn Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Values")
+    }
 }
 
 /// One part of frame A of whoever has these keys. Panics if there is no such part.
@@ -276,7 +317,7 @@ pub(super) struct Inputs<'a, W: Word, const D: usize> {
     pub(super) masks: &'a dyn Masks,
     pub(super) chunk: &'a Chunk,
     pub(super) session: &'a SessionId,
-    pub(super) opened: Opened<W>,
+    pub(super) opened: Arc<Opened<W>>,
     /// ε and ρ.
     pub(super) masked: Vec<W>,
 }

@@ -24,8 +24,8 @@ struct Memory {
     undo: Vec<(usize, usize, Vec<u8>)>,
     /// Writes until the disk is full.
     room: Option<u64>,
-    /// The vote after so many more is written, but its writer never hears of it.
-    hang: Option<u32>,
+    /// The record with this beginning after so many more is written, but its writer never hears of it.
+    hang: Option<(Vec<u8>, u32)>,
     rng: ChaCha20Rng,
 }
 
@@ -65,10 +65,10 @@ impl MemoryJournal {
         self.memory().room = writes;
     }
 
-    /// The vote after so many more is written, but its writer never hears of it, until it restarts.
+    /// The record with this beginning after so many more is written, but its writer never hears of it, until it restarts.
     #[cfg(test)]
-    pub(crate) fn hang_after_votes(&self, votes: u32) {
-        self.memory().hang = Some(votes);
+    pub(crate) fn hang_after(&self, beginning: &[u8], records: u32) {
+        self.memory().hang = Some((beginning.to_vec(), records));
     }
 
     /// Records and bytes of bodies so far.
@@ -108,14 +108,15 @@ impl Journal for MemoryJournal {
         let hangs = {
             let mut memory = self.memory();
             memory.take_room()?;
-            let is_vote = record.first() == Some(&2);
+            let left =
+                memory.hang.as_mut().filter(|(beginning, _)| record.starts_with(beginning)).map(|(_, left)| left);
+            let hangs = left.is_some_and(|left| core::mem::replace(left, left.saturating_sub(1)) == 0);
+            memory.hang.take_if(|_| hangs);
             memory.records.push(record);
             if durable {
                 memory.durable = memory.records.len();
                 memory.undo.clear();
             }
-            let hangs = is_vote && memory.hang == Some(0);
-            memory.hang = if hangs { None } else { memory.hang.map(|votes| votes - u32::from(is_vote)) };
             hangs
         };
         if hangs {

@@ -10,7 +10,7 @@ use super::{InsecureSigner, Keygen};
 use crate::dkg::exchange::{AskError, Signer};
 use crate::dkg::message::{Ask, Question, SignedFrame, VoteAnswer};
 use crate::dkg::statement::{self, Vote};
-use crate::dkg::{plan, work};
+use crate::dkg::{plan, relay, work};
 
 /// One kind of lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,14 @@ pub(crate) enum Lie {
     WrongKeys,
     /// Claims that chunks are done that gave something else.
     WrongClaims,
+    /// A wrong frame A in the last moment, for all honest parties but one, and a vote for revealing: that one may miss who was
+    /// wrong. Then a wrong frame for that one alone, and no votes.
+    Turncoat,
+    /// The first liar gives a wrong frame A to liars only, and the others relay it to one honest party only, in the last moment,
+    /// and nothing to the rest, at once. No votes.
+    Uneven,
+    /// Results of chunks that are done, and frames of others, as late as can be.
+    SlowResults,
     /// Bytes that are no answers.
     Garbage,
     /// Answers that are much too long.
@@ -52,7 +60,7 @@ pub(crate) enum Lie {
 }
 
 /// All lies.
-pub(crate) const LIES: [Lie; 17] = [
+pub(crate) const LIES: [Lie; 20] = [
     Lie::WrongFrame,
     Lie::WrongTopBit,
     Lie::Equivocate,
@@ -68,6 +76,9 @@ pub(crate) const LIES: [Lie; 17] = [
     Lie::WrongC,
     Lie::WrongKeys,
     Lie::WrongClaims,
+    Lie::Turncoat,
+    Lie::Uneven,
+    Lie::SlowResults,
     Lie::Garbage,
     Lie::Oversized,
 ];
@@ -93,6 +104,9 @@ impl Lie {
             Self::WrongC => "wrong-c",
             Self::WrongKeys => "wrong-keys",
             Self::WrongClaims => "wrong-claims",
+            Self::Turncoat => "turncoat",
+            Self::Uneven => "uneven",
+            Self::SlowResults => "slow-results",
             Self::Garbage => "garbage",
             Self::Oversized => "oversized",
         }
@@ -147,10 +161,61 @@ impl Lie {
             (Self::WrongClaims, Ask::Claim) => {
                 now(Ok(Bytes::from([&0u32.to_be_bytes()[..], &[liar.index(); 32], &[0]].concat())))
             }
+            (Self::Turncoat, ask) => self.turn(keygen, liar, to, &asked, ask, answer),
+            (Self::Uneven, ask) => self.divide(keygen, liar, to, &asked, ask, answer),
+            (Self::SlowResults, Ask::Result | Ask::Held { .. }) => (answer, keygen.patience() * 2),
             (Self::Garbage, _) => {
                 now(Ok(answer.map_or_else(|_| Bytes::from_static(b"garbage"), |a| flip(&a, 0).slice(1..))))
             }
             (Self::Oversized, _) => now(Ok(Bytes::from(vec![0; 1 << 18]))),
+            _ => now(answer),
+        }
+    }
+
+    fn turn<const D: usize>(
+        self,
+        keygen: &Keygen<D>,
+        liar: PartyId,
+        to: PartyId,
+        asked: &Question,
+        ask: Ask,
+        answer: Answer,
+    ) -> (Answer, Duration) {
+        let victim = keygen.honest().next() == Some(to);
+        let now = |answer| (answer, Duration::ZERO);
+        match (ask, asked.attempt, victim) {
+            (Ask::FrameA, 0, true) | (Ask::Keys | Ask::Held { .. }, ..) => now(Err(AskError::NotYet)),
+            (Ask::FrameA, 0, false) => {
+                let late = keygen.patience() - Duration::from_millis(300);
+                (answer.map(|answer| self.wrong_frame(keygen, liar, asked, &answer)), late)
+            }
+            (Ask::FrameA, ..) => now(answer.map(|answer| self.wrong_frame(keygen, liar, asked, &answer))),
+            (Ask::Vote { .. }, 0, _) => now(reveal_vote(keygen, liar, asked, answer)),
+            (Ask::Vote { .. }, ..) => now(Err(AskError::NotYet)),
+            (Ask::Relay { .. }, ..) => now(Ok(relay::nothing())),
+            _ => now(answer),
+        }
+    }
+
+    fn divide<const D: usize>(
+        self,
+        keygen: &Keygen<D>,
+        liar: PartyId,
+        to: PartyId,
+        asked: &Question,
+        ask: Ask,
+        answer: Answer,
+    ) -> (Answer, Duration) {
+        let (hides, friend) = (keygen.liars().next() == Some(liar), keygen.lie(to).is_some());
+        let chosen = keygen.honest().last() == Some(to);
+        let now = |answer| (answer, Duration::ZERO);
+        match ask {
+            Ask::FrameA if hides && friend => now(answer.map(|answer| self.wrong_frame(keygen, liar, asked, &answer))),
+            Ask::FrameA if hides => now(Err(AskError::NotYet)),
+            Ask::Relay { .. } if hides => now(Err(AskError::NotYet)),
+            Ask::Relay { round: 1, .. } if chosen => (answer, keygen.patience() * 3 - Duration::from_secs(2)),
+            Ask::Relay { .. } => now(Ok(relay::nothing())),
+            Ask::Held { hash: None, .. } | Ask::Vote { .. } => now(Err(AskError::NotYet)),
             _ => now(answer),
         }
     }

@@ -18,6 +18,8 @@ use super::lies::Lie;
 use super::{InsecureSigner, MemoryJournal};
 use crate::dkg::exchange::{AskError, Exchange};
 use crate::dkg::message::{Ask, Question, VoteAnswer};
+#[cfg(test)]
+use crate::dkg::plan::Plan;
 use crate::dkg::statement::Vote;
 use crate::dkg::{Finished, Public, Run, RunConfig, RunError, Seed};
 use crate::prss::Prss;
@@ -74,6 +76,11 @@ struct Shared<const D: usize> {
     window: usize,
     seed: u64,
     seen: Mutex<Seen>,
+    /// Parties that are done and serve those that are not.
+    done: Mutex<PartySet>,
+    /// Whose frames C of the last chunk get lost until it goes down.
+    #[cfg(test)]
+    loses: Mutex<Option<PartyId>>,
     /// Honest parties that have not finished: liars give up when there are none.
     unfinished: watch::Sender<PartySet>,
 }
@@ -90,9 +97,18 @@ pub(crate) struct Seen {
     /// Attempts whose stream keys an honest party gave away, and those that were certified final.
     pub(crate) revealed: BTreeSet<(u32, u32)>,
     pub(crate) certified: BTreeSet<(u32, u32)>,
+    /// The newest chunk that each party asked for frames C of, and how far behind it somebody asked for one.
+    newest: BTreeMap<PartyId, u32>,
+    pub(crate) lag: u32,
 }
 
 impl Seen {
+    fn asked_for_c(&mut self, party: PartyId, chunk: u32) {
+        let newest = self.newest.entry(party).or_default();
+        *newest = chunk.max(*newest);
+        self.lag = self.lag.max(*newest - chunk);
+    }
+
     fn look(&mut self, committee: &Committee, honest: PartyId, asked: &Question, answer: &Bytes) {
         let key = (asked.chunk, asked.attempt);
         match asked.ask {
@@ -141,6 +157,9 @@ impl<const D: usize> Keygen<D> {
             links: Links::default(),
             window: 3,
             seen: Mutex::default(),
+            done: Mutex::new(PartySet::EMPTY),
+            #[cfg(test)]
+            loses: Mutex::new(None),
             seed,
             unfinished: watch::Sender::new(PartySet::all(committee.n())),
         }))
@@ -165,6 +184,16 @@ impl<const D: usize> Keygen<D> {
         self.0.lies.get(&party).copied()
     }
 
+    /// Those that lie.
+    pub(super) fn liars(&self) -> impl Iterator<Item = PartyId> {
+        self.0.committee.parties().filter(|party| self.0.lies.contains_key(party))
+    }
+
+    /// Those that don't.
+    pub(super) fn honest(&self) -> impl Iterator<Item = PartyId> {
+        self.0.committee.parties().filter(|party| !self.0.lies.contains_key(party))
+    }
+
     /// Says that honest parties that are gone for good are not waited for.
     pub(crate) fn without(&self, gone: PartySet) {
         self.0.unfinished.send_modify(|unfinished| *unfinished = unfinished.without(gone));
@@ -181,6 +210,30 @@ impl<const D: usize> Keygen<D> {
 
     pub(crate) fn journal(&self, party: PartyId) -> &Arc<MemoryJournal> {
         &self.0.journals[party.slot()]
+    }
+
+    /// Lets the last frames C of a party get lost until it goes down.
+    #[cfg(test)]
+    pub(crate) fn loses_its_last_frames(&self, party: PartyId) {
+        *lock(&self.0.loses) = Some(party);
+    }
+
+    #[cfg(test)]
+    fn loses(&self, party: PartyId, asked: &[u8]) -> bool {
+        let last = Plan::new::<D>(&self.0.spec).map_or(0, |plan| plan.chunks.len() as u32 - 1);
+        *lock(&self.0.loses) == Some(party)
+            && Question::decode(asked).is_some_and(|q| q.ask == Ask::FrameC && q.chunk == last)
+    }
+
+    #[cfg(not(test))]
+    fn loses(&self, _: PartyId, _: &[u8]) -> bool {
+        false
+    }
+
+    /// A party as it is after a restart with what its journal has, without a life of its own.
+    #[cfg(test)]
+    pub(crate) fn restarted(&self, own: PartyId) -> Party<D> {
+        self.machine(own).unwrap()
     }
 
     /// The run of a party that is up, or has finished.
@@ -226,7 +279,7 @@ impl<const D: usize> Keygen<D> {
         }
     }
 
-    async fn life(&self, net: SimNet, own: PartyId) -> Outcome<D> {
+    fn machine(&self, own: PartyId) -> Result<Party<D>, RunError> {
         let shared = &*self.0;
         let prss = Prss::<D>::new(&shared.committee, own, &shared.prss[own.slot()])?;
         let config = RunConfig {
@@ -243,7 +296,12 @@ impl<const D: usize> Keygen<D> {
             let lens = (0..spec.components.len()).map(|component| spec.mask_len(component)).collect();
             Arc::new(SimMasks(*seed, lens)) as Arc<dyn Masks>
         };
-        let run = Arc::new(Run::new(config, prss, Arc::new(InsecureSigner(own)), journal, masks)?);
+        Run::new(config, prss, Arc::new(InsecureSigner(own)), journal, masks)
+    }
+
+    async fn life(&self, net: SimNet, own: PartyId) -> Outcome<D> {
+        let shared = &*self.0;
+        let run = Arc::new(self.machine(own)?);
         let mut up = Up { keygen: self, own, done: false };
         self.parties()[own.slot()] = Some(Arc::clone(&run));
         let rng = Mutex::new(ChaCha20Rng::seed_from_u64(shared.seed ^ u64::from(own.index()) << 32));
@@ -258,9 +316,10 @@ impl<const D: usize> Keygen<D> {
         } else {
             run.drive(&exchange).await
         };
-        // Who is done still answers.
+        // Who is done still answers, and serves.
         up.done = result.is_ok();
         if up.done {
+            lock(&shared.done).insert(own);
             shared.unfinished.send_modify(|unfinished| unfinished.remove(own));
         }
         result
@@ -279,6 +338,8 @@ impl<const D: usize> Drop for Up<'_, D> {
         if !self.done {
             self.keygen.parties()[self.own.slot()] = None;
             self.keygen.journal(self.own).crash();
+            #[cfg(test)]
+            let _ = lock(&self.keygen.0.loses).take_if(|party| *party == self.own);
         }
     }
 }
@@ -314,13 +375,28 @@ impl<const D: usize> Exchange for SimExchange<D> {
             Some(lie) => lie.ask(question),
             None => question,
         };
+        if let Some(asked) = Question::decode(&question).filter(|asked| asked.ask == Ask::FrameC) {
+            self.keygen.seen().asked_for_c(own, asked.chunk);
+        }
         self.net.sleep(self.delay()).await;
         if !self.reaches(peer) {
             return Err(AskError::Unreachable);
         }
         let party = self.keygen.party(peer).ok_or(AskError::Unreachable)?;
+        if self.keygen.loses(peer, &question) {
+            self.net.sleep(HOLD).await;
+            return Err(AskError::NotYet);
+        }
         let answer = core::pin::pin!(party.answer(own, question.clone()));
-        let answer = match select(answer, core::pin::pin!(self.net.sleep(HOLD))).await {
+        let held = core::pin::pin!(self.net.sleep(HOLD));
+        // While it is asked, which is as good as always.
+        let serves = core::pin::pin!(async {
+            if lock(&shared.done).contains(peer) {
+                let _ = party.serve(self).await;
+            }
+            core::future::pending::<()>().await;
+        });
+        let answer = match select(answer, select(held, serves)).await {
             Either::Left((answer, _)) => answer.map_err(|_| AskError::NotYet),
             Either::Right(_) => Err(AskError::NotYet),
         };

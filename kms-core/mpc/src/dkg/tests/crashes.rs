@@ -5,8 +5,13 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 use super::*;
+use crate::dkg::plan::Plan;
 use crate::dkg::record::Record;
 use crate::sim::BOUND;
+
+/// Kinds of records.
+const VOTE: u8 = 2;
+const DONE: u8 = 5;
 
 /// Nobody told two votes, and nothing was revealed.
 fn votes_are_single(keygen: &Keygen, seed: u64) {
@@ -97,6 +102,35 @@ fn a_party_that_comes_back_long_after_takes_the_key_over() {
 }
 
 #[test]
+fn a_party_that_goes_down_at_the_very_end_gives_what_others_lack() {
+    let seed = 550;
+    let keygen = Keygen::new(committee(4, 1), small_spec(), seed);
+    keygen.loses_its_last_frames(party(1));
+    let last = Plan::new::<4>(&small_spec()).unwrap().chunks.len() as u32 - 1;
+    keygen.journal(party(1)).hang_after(&[&[DONE][..], &last.to_be_bytes()].concat(), 0);
+    let mut sim = simulation(&keygen, seed);
+    sim.crash(party(4), Duration::from_millis(10));
+    keygen.without([party(4)].into_iter().collect());
+    sim.crash(party(1), BOUND * 20);
+    sim.restart(party(1), BOUND * 21);
+    let report = sim.report();
+    key_of(&keygen, &report, PartySet::all(4).without([party(4)].into_iter().collect()), seed);
+    assert!(report.at > BOUND * 21, "{:?}", report.at);
+}
+
+#[test]
+fn nobody_is_asked_about_chunks_that_are_long_done() {
+    let seed = 560;
+    let keygen = Keygen::new(committee(4, 1), small_spec(), seed);
+    let mut sim = simulation(&keygen, seed);
+    sim.crash(party(4), Duration::from_millis(10));
+    keygen.without([party(4)].into_iter().collect());
+    let report = sim.report();
+    key_of(&keygen, &report, PartySet::all(4).without([party(4)].into_iter().collect()), seed);
+    assert!((3..=6).contains(&keygen.seen().lag), "{}", keygen.seen().lag);
+}
+
+#[test]
 fn more_than_t_that_are_away_are_waited_for() {
     let seed = 600;
     let keygen = Keygen::new(committee(4, 1), small_spec(), seed);
@@ -127,7 +161,7 @@ fn a_full_disk_is_an_error_and_no_lost_work() {
 fn a_party_that_goes_down_between_writing_a_vote_and_telling_it_votes_the_same() {
     for seed in 800..806 {
         let keygen = Keygen::new(committee(4, 1), small_spec(), seed);
-        keygen.journal(party(4)).hang_after_votes((seed % 6) as u32 * 3);
+        keygen.journal(party(4)).hang_after(&[VOTE], (seed % 6) as u32 * 3);
         let mut sim = simulation(&keygen, seed);
         sim.crash(party(4), BOUND / 4);
         sim.restart(party(4), BOUND / 3);

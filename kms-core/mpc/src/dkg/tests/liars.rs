@@ -7,6 +7,7 @@ use rand_chacha::ChaCha20Rng;
 use super::*;
 use crate::dkg::simulated::{InsecureSigner, LIES, Lie, Links, test_spec};
 use crate::dkg::{Culprit, Misdeed, evidence};
+use crate::sim::BOUND;
 
 /// What honest parties have to find out about a liar.
 enum Find {
@@ -24,7 +25,7 @@ fn expect(lie: Lie, bodies: bool) -> (Find, bool) {
         Lie::WrongFrame | Lie::WrongTopBit => (Find::All(Misdeed::WrongFrame), false),
         // t + 1 right claims may be there before a wrong one is seen.
         Lie::WrongKeys => (Find::All(Misdeed::WrongFrame), false),
-        Lie::Equivocate => (Find::Some(Misdeed::Equivocated), false),
+        Lie::Turncoat => (Find::Some(Misdeed::WrongFrame), false),
         Lie::WrongB | Lie::WrongC if bodies => (Find::Some(Misdeed::WrongShare), false),
         Lie::Garbage | Lie::Oversized => (Find::All(Misdeed::Malformed), true),
         Lie::Silent | Lie::Stall => (Find::Nothing, true),
@@ -36,7 +37,13 @@ fn proved(misdeed: Misdeed) -> bool {
     matches!(misdeed, Misdeed::Equivocated | Misdeed::VotedTwice | Misdeed::WrongFrame | Misdeed::WrongKeys)
 }
 
-fn lied_to(n: usize, t: usize, spec: KeySpec, lie: Lie, seed: u64) {
+/// What is found against the liars.
+fn lied_to(n: usize, t: usize, spec: KeySpec, lie: Lie, seed: u64) -> Vec<Misdeed> {
+    lied_to_those_who_start(n, t, spec, lie, seed, Duration::ZERO)
+}
+
+/// The last honest party starts later than the others.
+fn lied_to_those_who_start(n: usize, t: usize, spec: KeySpec, lie: Lie, seed: u64, last: Duration) -> Vec<Misdeed> {
     let what = format!("{lie:?} ({n},{t}), seed {seed}");
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let liars: PartySet = PartyId::all(n).choose_multiple(&mut rng, t).into_iter().collect();
@@ -44,7 +51,8 @@ fn lied_to(n: usize, t: usize, spec: KeySpec, lie: Lie, seed: u64) {
     let bodies = !spec.components.is_empty();
     let keygen = Keygen::new(committee(n, t), spec, seed)
         .with_lies(liars.iter().map(|liar| (liar, lie)).collect(), Links::default());
-    let report = simulation(&keygen, seed).report();
+    let starts = |party| if honest.iter().last() == Some(party) { last } else { Duration::ZERO };
+    let report = simulation_of(&keygen, seed, starts).report();
     key_of(&keygen, &report, honest, seed);
     let public = keygen.parties_public().unwrap();
     let (find, late) = expect(lie, bodies);
@@ -69,7 +77,7 @@ fn lied_to(n: usize, t: usize, spec: KeySpec, lie: Lie, seed: u64) {
                 }
             }
         }
-        if lie == Lie::Hidden {
+        if matches!(lie, Lie::Hidden | Lie::Uneven) {
             // Whether a hidden frame comes out in time is up to those who were let in on it.
             assert!(finished.late.without(liars).is_empty(), "{what}: P{party}");
         } else {
@@ -89,8 +97,42 @@ fn lied_to(n: usize, t: usize, spec: KeySpec, lie: Lie, seed: u64) {
     assert!(world.two_votes.is_empty(), "{what}: {} voted both ways", world.two_votes);
     let both: Vec<_> = world.revealed.intersection(&world.certified).collect();
     assert!(both.is_empty(), "{what}: {both:?} revealed and used");
-    let revealing = matches!(lie, Lie::WrongFrame | Lie::WrongTopBit | Lie::WrongKeys);
-    assert_eq!(world.revealed.is_empty(), !revealing, "{what}");
+    let revealing = matches!(lie, Lie::WrongFrame | Lie::WrongTopBit | Lie::WrongKeys | Lie::Turncoat);
+    assert!(world.revealed.is_empty() != revealing || lie == Lie::Uneven, "{what}");
+    seen.into_iter().flatten().map(|culprit| culprit.misdeed).collect()
+}
+
+/// Whose other frame comes when all is agreed may get away with one chunk, but not with a key.
+#[test]
+fn whoever_signs_two_frames_is_named() {
+    for seed in 1520..1526 {
+        let found = lied_to(4, 1, small_spec(), Lie::Equivocate, seed);
+        assert!(found.contains(&Misdeed::Equivocated), "seed {seed}: {found:?}");
+    }
+}
+
+#[test]
+fn whoever_missed_an_exclusion_hears_of_it() {
+    for seed in 1510..1518 {
+        lied_to(4, 1, bits_spec(), Lie::Turncoat, seed);
+    }
+}
+
+#[test]
+fn a_round_that_ended_early_does_not_shorten_the_next_one() {
+    lied_to_those_who_start(7, 2, bits_spec(), Lie::Uneven, 1600, Duration::from_secs(5));
+}
+
+#[test]
+fn a_party_that_comes_back_is_not_held_up_by_one_that_stalls() {
+    let lies = [(party(1), Lie::SlowResults)].into();
+    let keygen = Keygen::new(committee(4, 1), small_spec(), 1700).with_lies(lies, Links::default());
+    let mut sim = simulation(&keygen, 1700);
+    sim.crash(party(2), Duration::from_millis(300));
+    sim.restart(party(2), BOUND * 60);
+    let report = sim.report();
+    key_of(&keygen, &report, PartySet::all(4).without([party(1)].into_iter().collect()), 1700);
+    assert!(report.at < BOUND * 62, "{:?}", report.at);
 }
 
 #[test]

@@ -141,7 +141,9 @@ fn judge<const D: usize>(
     if let Some(attempt) = seen.revealed.intersection(&seen.certified).next() {
         return Err(Violation::new(Breach::Revealed, format!("{attempt:?} was revealed and used")));
     }
-    let reveals = lies.values().any(|lie| matches!(lie, Lie::WrongFrame | Lie::WrongTopBit | Lie::WrongKeys));
+    let reveals = lies
+        .values()
+        .any(|lie| matches!(lie, Lie::WrongFrame | Lie::WrongTopBit | Lie::WrongKeys | Lie::Turncoat | Lie::Uneven));
     if within && !reveals && !seen.revealed.is_empty() {
         return Err(Violation::new(Breach::Revealed, format!("{:?} for nothing", seen.revealed)));
     }
