@@ -10,3 +10,4 @@ pub mod keygen;
 pub mod manifest;
 pub mod register_key;
 pub mod status;
+pub mod user_decrypt;

@@ -1,7 +1,7 @@
 //! `kms`: the operator's tool.
 
 use clap::{Parser, Subcommand};
-use kms_cli::{client_cert, crs, dealer, decrypt, doctor, keygen, manifest, register_key, status};
+use kms_cli::{client_cert, crs, dealer, decrypt, doctor, keygen, manifest, register_key, status, user_decrypt};
 
 #[derive(Debug, Parser)]
 #[command(name = "kms", version, about = "Set up, check and use a decentralised key management service")]
@@ -34,6 +34,8 @@ enum Command {
     Status(status::Args),
     /// Ask the parties to decrypt handles that are marked publicly decryptable.
     Decrypt(decrypt::Args),
+    /// Read encrypted values that your wallet has a right to; nobody else sees them.
+    UserDecrypt(user_decrypt::Args),
 }
 
 #[tokio::main]
@@ -60,6 +62,7 @@ async fn main() -> anyhow::Result<()> {
         }
         Command::Status(args) => status::run(&args, cli.json).await?,
         Command::Decrypt(args) => decrypt::run(&args, cli.json).await?,
+        Command::UserDecrypt(args) => user_decrypt::run(&args, cli.json).await?,
     };
     print!("{text}");
     Ok(())
