@@ -54,6 +54,13 @@ contract Probe {
         _acl.allowForDecryption(list);
     }
 
+    /// @notice Lets an account read handles that this contract holds.
+    function share(bytes32[] calldata list, address account) external {
+        for (uint256 i = 0; i < list.length; ++i) {
+            _acl.allow(list[i], account);
+        }
+    }
+
     /// @notice Asks for the decryption of `list`.
     function ask(bytes32[] calldata list, uint16 finality, uint64 deadline)
         external

@@ -495,9 +495,9 @@ impl<'a> Setup<'a> {
              [sealing]\nkind = \"passphrase-file\"\npath = \"{home}/insecure-passphrase\"\n\n\
              [[chains]]\nchain_id = {CHAIN_ID}\nrpc = [\"{rpc}\"]\n\n\
              [[object_stores]]\nurl = \"file://{home}/objects\"\n\n\
-             [[clients]]\nname = \"relayer\"\nca = \"{home}/clients/relayer/ca.pem\"\npermissions = [\"decrypt\", \"status\"]\n\
+             [[clients]]\nname = \"relayer\"\nca = \"{home}/clients/relayer/ca.pem\"\npermissions = [\"decrypt\", \"user-decrypt\", \"status\"]\n\
              requests_per_second = 1000\nmax_open = 2000\n\n\
-             [[clients]]\nname = \"operator\"\nca = \"{home}/clients/operator/ca.pem\"\npermissions = [\"decrypt\", \"status\", \"keygen\"]\n\
+             [[clients]]\nname = \"operator\"\nca = \"{home}/clients/operator/ca.pem\"\npermissions = [\"decrypt\", \"user-decrypt\", \"status\", \"keygen\"]\n\
              requests_per_second = 100\nmax_open = 100\n{patience}",
             ports.peer,
             ports.client,

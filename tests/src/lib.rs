@@ -13,4 +13,5 @@ pub mod process;
 pub mod proxy;
 pub mod relayer;
 pub mod token;
+pub mod user;
 pub mod vote;

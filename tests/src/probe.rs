@@ -23,6 +23,7 @@ sol! {
         function callbacks(bytes32 requestId) external view returns (uint256);
         function make(uint256[] calldata values, uint8 toType) external;
         function publish(bytes32[] calldata list) external;
+        function share(bytes32[] calldata list, address account) external;
         function ask(bytes32[] calldata list, uint16 finality, uint64 deadline) external payable returns (bytes32);
     }
 }
@@ -83,6 +84,20 @@ impl Probe {
     pub async fn publish(&self, cluster: &Cluster, handles: &[B256]) -> Result<()> {
         let provider = cluster.anvil.provider_as(Role::Deployer)?;
         mined(IProbe::new(self.address, &provider).publish(handles.to_vec()).send().await?).await?;
+        Ok(())
+    }
+
+    /// Lets an account read handles in the probe's name.
+    ///
+    /// # Errors
+    /// The transaction reverts.
+    pub async fn share(&self, cluster: &Cluster, handles: &[B256], account: Address) -> Result<()> {
+        let provider = cluster.anvil.provider_as(Role::Deployer)?;
+        let probe = IProbe::new(self.address, &provider);
+        // A transaction holds what fits a block.
+        for part in handles.chunks(100) {
+            mined(probe.share(part.to_vec(), account).send().await?).await?;
+        }
         Ok(())
     }
 

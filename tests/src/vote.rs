@@ -55,7 +55,15 @@ pub struct AcceptedInput {
 /// # Errors
 /// The artifact is missing (`forge build` makes it) or the deployment reverts.
 pub async fn deploy(provider: &DynProvider, name: &str, constructor_args: Vec<u8>) -> Result<Address> {
-    let path = paths::root().join(format!("out/{name}.sol/{name}.json"));
+    deploy_from(provider, name, name, constructor_args).await
+}
+
+/// The same for a contract of a file with another name.
+///
+/// # Errors
+/// The artifact is missing or the deployment reverts.
+pub async fn deploy_from(provider: &DynProvider, file: &str, name: &str, constructor_args: Vec<u8>) -> Result<Address> {
+    let path = paths::root().join(format!("out/{file}.sol/{name}.json"));
     let artifact: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(&path).with_context(|| format!("{} (forge build)", path.display()))?)?;
     let code = artifact["bytecode"]["object"].as_str().context("artifact without bytecode")?;

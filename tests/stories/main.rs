@@ -14,6 +14,7 @@ mod network;
 mod page;
 mod rogue;
 mod setup;
+mod user;
 mod votes;
 
 use std::{
@@ -57,6 +58,9 @@ const STORIES: &[(&str, Story)] = stories![
     liars::a_lying_party_is_outvoted_and_named,
     network::a_cut_link_makes_nobody_wrong_and_mends_itself,
     network::a_party_cut_off_in_the_middle_finishes_when_the_wire_is_mended,
+    user::a_balance_is_read_although_one_party_lies_and_another_comes_late,
+    user::nobody_else_reads_it_and_what_was_given_is_taken_back,
+    user::the_tool_reads_with_a_keystore_wallet,
     setup::parties_made_their_pseudorandom_keys_themselves,
     setup::a_party_that_lost_its_pseudorandom_keys_takes_them_over,
     kills::a_killed_relayer_finishes_after_restart,
