@@ -12,6 +12,7 @@ mod kills;
 mod liars;
 mod network;
 mod page;
+mod relayed;
 mod rogue;
 mod setup;
 mod user;
@@ -61,6 +62,7 @@ const STORIES: &[(&str, Story)] = stories![
     user::a_balance_is_read_although_one_party_lies_and_another_comes_late,
     user::nobody_else_reads_it_and_what_was_given_is_taken_back,
     user::the_tool_reads_with_a_keystore_wallet,
+    relayed::shares_outlive_the_relayer_that_collected_them,
     setup::parties_made_their_pseudorandom_keys_themselves,
     setup::a_party_that_lost_its_pseudorandom_keys_takes_them_over,
     kills::a_killed_relayer_finishes_after_restart,
