@@ -3,10 +3,17 @@
 use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result, ensure};
+use kms_encoding::ParamsId;
+use kms_mpc::{
+    Committee,
+    dkg::insecure_rehearsal::{Cost, rehearse},
+};
 use kms_tests::{
     cluster::{Cluster, Key, Options},
     keygen::{Keygen, new_run},
 };
+
+use rand::{SeedableRng, rngs::StdRng};
 
 use crate::{node::all_parties, report::Figure};
 
@@ -20,7 +27,7 @@ const RUNS: [(&str, &str); 2] = [("quick", "insecure-test"), ("production", "pro
 pub(crate) fn run_blocking(root: &Path, only: Option<&str>) -> Result<Vec<Figure>> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new()?;
-    let mut figures = Vec::new();
+    let mut figures: Vec<Figure> = Vec::new();
     for (name, params) in RUNS {
         if only.is_some_and(|only| only != params) {
             continue;
@@ -31,7 +38,57 @@ pub(crate) fn run_blocking(root: &Path, only: Option<&str>) -> Result<Vec<Figure
         figures.extend(runtime.block_on(run(&home, name, params))?);
         std::fs::remove_dir_all(&home)?;
     }
+    if let Some(production) = figures.iter().find(|figure| figure.name == "dkg.production.n4") {
+        let minutes = production.value;
+        figures.extend(extrapolate(minutes)?);
+    }
     Ok(figures)
+}
+
+/// What a committee of 13 would take with 16 cores and 1 Gbit/s each, from what four parties took on this machine.
+fn extrapolate(minutes: f64) -> Result<[Figure; 4]> {
+    const CORES: f64 = 16.0;
+    const BYTES_PER_SECOND: f64 = 125e6;
+    let spec = kms_fhe::dkg::key_spec(ParamsId::Production, false);
+    let masks = kms_fhe::dkg::XofMasks::new(&spec, &[7; 32]);
+    let rehearse = |n: usize, t: usize| -> Result<(f64, f64, u64, String)> {
+        let costs = rehearse::<4>(&Committee::new(n, t)?, &spec, &masks, &mut StdRng::seed_from_u64(1))?;
+        let seconds = costs.iter().map(|cost| cost.time.as_secs_f64()).sum();
+        let name = |cost: &Cost| cost.component.map_or("secrets", |component| spec.components[component].name);
+        let parts = costs.iter().map(|cost| format!("{} {:.1} s", name(cost), cost.time.as_secs_f64()));
+        #[expect(clippy::cast_precision_loss, reason = "well below 2^52")]
+        let bytes = costs.iter().map(|cost| cost.bytes_per_peer).sum::<u64>() as f64 * (n - 1) as f64;
+        Ok((seconds, bytes, costs.iter().map(|cost| cost.bits).sum(), parts.collect::<Vec<_>>().join(", ")))
+    };
+    let (small, _, bits, parts_small) = rehearse(4, 1)?;
+    let (large, bytes, _, parts_large) = rehearse(13, 4)?;
+    #[expect(clippy::cast_precision_loss, reason = "a few cores")]
+    let cores = std::thread::available_parallelism()?.get() as f64;
+    // Everything that is not arithmetic (TLS, gRPC, journals, waiting) as a factor on the arithmetic.
+    let factor = minutes * 60.0 * cores / (4.0 * small);
+    let (computing, sending) = (large * factor / CORES, bytes / BYTES_PER_SECOND);
+    let core_minutes = |n: usize, seconds: f64, parts: &str| {
+        let note = format!(
+            "arithmetic of one party at production parameters without compression keys, {bits} random bits, {n} parties: one chunk of \
+             each kind run with the frames of all, times their number: {parts}"
+        );
+        Figure::new(&format!("dkg.rehearsed.n{n}"), seconds / 60.0, "core minutes", note)
+    };
+    let hours = format!(
+        "(13,4), 16 cores and 1 Gbit/s per party, production without compression keys. Arithmetic of a party {large:.0} core seconds \
+         (dkg.rehearsed.n13); four processes took {factor:.2} times their arithmetic (dkg.production.n4 × {cores} cores ÷ 4 ÷ \
+         dkg.rehearsed.n4); {large:.0} × {factor:.2} ÷ 16 = {computing:.0} s, and {:.0} GB at 125 MB/s = {sending:.0} s; added up as if \
+         nothing overlapped",
+        bytes / 1e9
+    );
+    let sent = "sent per party at (13,4): frames of all chunks of the plan, times 12 peers; signatures and votes, some hundred \
+                bytes per chunk, come on top";
+    Ok([
+        core_minutes(4, small, &parts_small),
+        core_minutes(13, large, &parts_large),
+        Figure::new("dkg.extrapolated.n13.hours", (computing + sending) / 3600.0, "hours", hours),
+        Figure::new("dkg.extrapolated.n13.gb", bytes / 1e9, "GB", sent),
+    ])
 }
 
 async fn run(home: &Path, name: &str, params: &str) -> Result<Vec<Figure>> {

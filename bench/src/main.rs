@@ -2,6 +2,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "client")]
+mod client;
 mod dkg;
 mod gas;
 #[cfg(feature = "processes")]
@@ -11,6 +13,8 @@ mod mpc;
 mod node;
 mod report;
 mod setup;
+#[cfg(feature = "processes")]
+mod user;
 
 use std::path::{Path, PathBuf};
 
@@ -54,6 +58,9 @@ enum Area {
     Setup,
     /// What key generation without a dealer consists of.
     Dkg,
+    /// The clients of users, in Rust and JavaScript.
+    #[cfg(feature = "client")]
+    Client,
     /// Four processes, and the whole way of a request.
     #[cfg(feature = "processes")]
     Node,
@@ -79,6 +86,8 @@ fn main() -> Result<()> {
             Area::Mpc => mpc::run()?,
             Area::Setup => setup::run()?,
             Area::Dkg => dkg::run()?,
+            #[cfg(feature = "client")]
+            Area::Client => client::run(&root)?,
             #[cfg(feature = "processes")]
             Area::Node => {
                 let sizes = node::Sizes { params: args.params.clone(), rounds: args.rounds, burst: args.burst };

@@ -15,7 +15,7 @@ use kms_client::{
     transport::{Outcome, Parties},
 };
 use kms_tests::{
-    cluster::{Cluster, Options},
+    cluster::{Cluster, Key, Options},
     parties,
     probe::Probe,
     relayer,
@@ -26,7 +26,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::report::{Figure, median, percentile};
+use crate::{
+    report::{Figure, median, percentile},
+    user,
+};
 
 /// Requests for the way from event to callback, at most.
 const REQUESTS: usize = 12;
@@ -56,7 +59,8 @@ pub(crate) fn run_blocking(root: &Path, sizes: &Sizes) -> Result<Vec<Figure>> {
 
 async fn run(home: &Path, sizes: &Sizes) -> Result<Vec<Figure>> {
     let (params, rounds) = (&sizes.params, sizes.rounds);
-    let options = Options { params: params.clone(), ..Options::insecure_test(home) };
+    // A dealt key costs a minute and decrypts like one that nobody dealt; and the peak of memory is that of decryptions.
+    let options = Options { params: params.clone(), key: Key::Dealt, ..Options::insecure_test(home) };
     let cluster = Cluster::start(options, &|line| eprintln!("  {line}")).await?;
     let clients = parties::operator(&cluster)?;
     let mut probe = Probe::deploy(&cluster).await?;
@@ -70,7 +74,9 @@ async fn run(home: &Path, sizes: &Sizes) -> Result<Vec<Figure>> {
         figures.push(Figure::new(&format!("node.decrypt.{name}.p99"), percentile(&mut times, 0.99), "ms", &note));
     }
     figures.extend(without_chain(&cluster, &clients, &mut probe, sizes).await?);
-    figures.extend(burst(&cluster, &mut probe, sizes).await?);
+    let (made, handles) = burst(&cluster, &mut probe, sizes).await?;
+    figures.extend(made);
+    figures.extend(user::run(&cluster, &probe, &handles, sizes).await?);
     figures.extend(requests(&cluster, &mut probe, sizes).await?);
     Ok(figures)
 }
@@ -157,8 +163,8 @@ async fn without_chain(cluster: &Cluster, clients: &Parties, probe: &mut Probe, 
     Ok(vec![p50, Figure::new("node.decrypt_mpc.uint64.p99", percentile(&mut times, 0.99), "ms", &note)])
 }
 
-/// Many uint64 at the same time, and what the parties' processes took at most until then.
-async fn burst(cluster: &Cluster, probe: &mut Probe, sizes: &Sizes) -> Result<Vec<Figure>> {
+/// Many uint64 at the same time, and what the parties' processes took at most until then; the handles and their values.
+async fn burst(cluster: &Cluster, probe: &mut Probe, sizes: &Sizes) -> Result<(Vec<Figure>, Vec<(B256, U256)>)> {
     let (params, burst) = (&sizes.params, sizes.burst);
     let values: Vec<U256> = (0..burst).map(U256::from).collect();
     let handles = public(cluster, probe, &values, FheType::Uint64).await?;
@@ -185,10 +191,11 @@ async fn burst(cluster: &Cluster, probe: &mut Probe, sizes: &Sizes) -> Result<Ve
     );
     let rss =
         format!("largest peak of a party's resident memory, after {burst} concurrent uint64; parameters {params}");
-    Ok(vec![
+    let figures = vec![
         Figure::new("node.throughput.uint64", rate, "uint64/s", note),
         Figure::new("node.rss", peak / 1e6, "MB", rss),
-    ])
+    ];
+    Ok((figures, handles.into_iter().zip(values).collect()))
 }
 
 /// A metric without labels at all parties.

@@ -12,6 +12,7 @@ pub mod probe;
 pub mod process;
 pub mod proxy;
 pub mod relayer;
+pub mod remains;
 pub mod token;
 pub mod user;
 pub mod vote;

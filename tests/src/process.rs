@@ -44,6 +44,11 @@ impl Process {
         &self.name
     }
 
+    /// Number of the running process.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Adds arguments for the next start.
     pub fn push_args(&mut self, args: &[&str]) {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));

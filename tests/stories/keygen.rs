@@ -7,11 +7,15 @@ use std::{
 
 use alloy::primitives::U256;
 use anyhow::{Context, Result, ensure};
+use kms_algebra::{Codec, GrVec, PartyId};
 use kms_chain::FheType;
+use kms_encoding::share::ShareFile;
+use kms_node::sealed::{self, Vault};
 use kms_tests::{
     cluster::{Cluster, Key, Options},
     keygen::{self, Keygen, new_run},
     probe::Probe,
+    remains::{self, Pattern},
 };
 use serde_json::{Value, json};
 
@@ -210,5 +214,66 @@ pub(crate) async fn a_liar_is_named_and_the_key_is_right(_: &mut Cluster) -> Res
     let handles = probe.make(&cluster, &[value], FheType::Uint32).await?;
     let asked = probe.ask(&cluster, &handles, 1).await?;
     ensure!(probe.wait_for_answer(&cluster, asked.id, PATIENCE).await? == [value], "wrong value");
+    Ok(())
+}
+
+/// The secret key whose shares these parties have sealed, and the first party's own share, as words. Only a test with a key
+/// to throw away may do that.
+fn reconstruct(cluster: &Cluster) -> Result<(Vec<u128>, Vec<u128>)> {
+    let passphrase = sealed::read_passphrase(&cluster.path("insecure-passphrase"))?;
+    let mut shares = Vec::new();
+    for party in PartyId::all(4) {
+        let vault = Vault::open(&cluster.path(&format!("party-{party}/sealed")), &passphrase)?;
+        let names = vault.names()?;
+        let name = names.iter().find(|name| name.starts_with("share-")).context("a sealed share")?;
+        let file = ShareFile::from_bytes(&vault.get(name)?)?;
+        let vector = file.vectors.first().context("shares of a secret key")?;
+        let words: Vec<u128> = (0..vector.degree()).flat_map(|c| vector.coordinate(c).to_vec()).collect();
+        shares.push((party, GrVec::<u128, 4>::from_words(words).context("whole elements")?));
+    }
+    let list: Vec<_> = shares.iter().map(|(party, share)| (*party, share)).collect();
+    let decoded = Codec::<u128, 4>::new(4, 1)?.decode(&list)?;
+    ensure!(decoded.agreeing.len() == 4, "{decoded:?}");
+    let bits = decoded.values.coefficient(0).to_vec();
+    ensure!(bits.iter().all(|bit| *bit < 2) && bits.contains(&1) && bits.contains(&0), "no vector of bits");
+    Ok((bits, shares[0].1.coefficient(0).to_vec()))
+}
+
+pub(crate) async fn nobody_ever_has_the_key(_: &mut Cluster) -> Result<()> {
+    let (home, cluster) = deployment(RESTARTS, Vec::new()).await?;
+    let run = new_run();
+    let tool = Keygen::start(&cluster.options, &run, &[])?;
+    // What is in memory while the key is made, and when it is there and in use.
+    let mut dumps = Vec::new();
+    for moment in ["making", "made"] {
+        if moment == "making" {
+            keygen::reached(&cluster, 1, &run, 40, PATIENCE).await?;
+        } else {
+            all_have_one_key(&cluster, &run, &[1, 2, 3, 4]).await?;
+        }
+        for (process, party) in cluster.parties.iter().zip(1..) {
+            let dump = home.path().join(format!("dump-{moment}-{party}"));
+            let bytes = remains::dump(process.id().context("a running party")?, &dump)?;
+            ensure!(bytes > 1 << 20, "only {bytes} bytes of memory of party {party}");
+            dumps.push(dump);
+        }
+    }
+    tool.finished().await?;
+
+    let (key, share) = reconstruct(&cluster)?;
+    let patterns = Pattern::bits(&key[..128]);
+    let own = [Pattern::new("share", share[..32].iter().flat_map(|word| word.to_le_bytes()).collect())];
+    // What party 1 has in memory to decrypt with is seen, so a key would be seen, too.
+    let in_use = home.path().join("dump-made-1");
+    ensure!(!remains::found(&in_use, &own)?.is_empty(), "the share that party 1 uses is not found in its memory");
+    for dump in &dumps {
+        let found = remains::found(dump, &patterns)?;
+        ensure!(found.is_empty(), "{}: {found:?}", dump.display());
+        fs::remove_file(dump)?;
+    }
+    for file in remains::files(home.path())? {
+        let found = [remains::found(&file, &patterns)?, remains::found(&file, &own)?].concat();
+        ensure!(found.is_empty(), "{}: {found:?}", file.display());
+    }
     Ok(())
 }

@@ -73,6 +73,7 @@ const STORIES: &[(&str, Story)] = stories![
     keygen::a_party_that_is_gone_for_good_is_not_missed,
     keygen::a_full_disk_makes_a_party_wait_and_costs_nothing,
     keygen::a_liar_is_named_and_the_key_is_right,
+    keygen::nobody_ever_has_the_key,
 ];
 
 fn main() -> ExitCode {
