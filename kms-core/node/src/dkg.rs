@@ -239,6 +239,7 @@ impl Dkg {
         if !moved.await? {
             return Err(DkgError::HasKey(run_id));
         }
+        record::unfinished(shared, &run, run.answering()).await;
         run.end(Stage::Aborted, why);
         run.stop().await;
         record::line(shared, &run, why).await;
@@ -249,9 +250,12 @@ impl Dkg {
     /// What the open run waits for or works on, in words; none if none is open.
     pub fn waiting_for(&self) -> Option<String> {
         let open = self.shared.runs.lock().iter().rev().find(|run| run.stage().is_open()).cloned()?;
-        let shown = self.shared.describe(&open);
-        let problem = if shown.problem.is_empty() { String::new() } else { format!(": {}", shown.problem) };
-        Some(format!("key generation, {}{problem}", shown.phase))
+        // Whom it waits for changes many times a second while all is well: that is for those who ask.
+        let (phase, problem) = open.steady();
+        let problem = problem.or_else(|| self.shared.parts.setup.waits_for(open.identity));
+        Some(
+            problem.map_or_else(|| format!("key generation, {phase}"), |why| format!("key generation, {phase}: {why}")),
+        )
     }
 
     /// Ends when all work has ended after cancellation.
@@ -293,13 +297,15 @@ impl Shared {
             tracing::error!(run = %run.asked.run_id, %error, "the keys of the run can't be destroyed");
             run.problem(format!("the keys of the run can't be destroyed: {error}"));
         }
-        let folder = self.folder(run);
-        let removed = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        });
-        if let Ok(Err(error)) = removed.await {
-            tracing::error!(run = %run.asked.run_id, %error, "the folder of the run can't be removed");
+        let folders = [self.folder(run), finish::partial(&self.parts.data_dir.join(PUBLIC), run.asked.run_id)];
+        for folder in folders {
+            let removed = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            });
+            if let Ok(Err(error)) = removed.await {
+                tracing::error!(run = %run.asked.run_id, %error, "a folder of the run can't be removed");
+            }
         }
     }
 

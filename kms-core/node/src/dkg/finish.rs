@@ -70,8 +70,6 @@ impl Shared {
 
         let (key_id, epoch_id) = (B256::from(info.key_id()), B256::from(info.epoch_id()));
         let signatures = sign(party, &info, U256::from_be_bytes(run.asked.run_id.0));
-        crate::files::write_signatures(&self.parts.data_dir, &signatures)
-            .map_err(|e| Stop::Again(format!("the signatures can't be written: {e}")))?;
         let outcome = Outcome { key_id, epoch_id, signatures, late, wrong };
         let result = serde_json::to_vec(&outcome).map_err(|e| Stop::Over(e.to_string()))?;
         // From here on the run can't be aborted, and a kill does not keep it from sealing the share.
@@ -81,6 +79,9 @@ impl Shared {
         if !moved && !repeated {
             return Err(Stop::Over("the run has ended meanwhile".into()));
         }
+        // Not of a run that was aborted in the last moment; and again after a kill, as long as the share is not sealed.
+        crate::files::write_signatures(&self.parts.data_dir, &outcome.signatures)
+            .map_err(|e| Stop::Again(format!("the signatures can't be written: {e}")))?;
         let bytes = share.to_bytes().map_err(|e| Stop::Over(e.to_string()))?;
         seal(party, &self.parts.vault, store, &share, &bytes, "keygen").await?;
         run.came_to(outcome);
@@ -129,7 +130,7 @@ struct Making {
 impl Making {
     /// Writes the bundle, which gets its name when it is whole. Returns where it is.
     fn make(&self, crs: &Crs) -> Result<(PathBuf, KeyInfo), Stop> {
-        let partial = self.public.join(format!("{}.partial", hex::encode(self.run_id)));
+        let partial = partial(&self.public, self.run_id);
         remove(&partial)?;
         let open = |component| File::open(self.bodies.join(format!("bodies-{component}"))).map(BufReader::new);
         let keys = assemble(self.params, self.compressed, &self.seed, open)?;
@@ -141,6 +142,11 @@ impl Making {
         fs::rename(&partial, &folder).map_err(|e| disk(&folder, &e))?;
         Ok((folder, info))
     }
+}
+
+/// Where the public keys of a run are until they are whole.
+pub(super) fn partial(public: &Path, run_id: B256) -> PathBuf {
+    public.join(format!("{}.partial", hex::encode(run_id)))
 }
 
 fn remove(folder: &Path) -> Result<(), Stop> {

@@ -11,7 +11,7 @@ use kms_encoding::key_spec::KeySpec;
 use kms_fhe::dkg::key_spec;
 use kms_mpc::dkg::exchange::Signer;
 use kms_mpc::dkg::journal::Journal;
-use kms_mpc::dkg::{Answerless, Phase, Progress, Run};
+use kms_mpc::dkg::{Answerless, Culprit, Phase, Progress, Run};
 use kms_proto::node::{self, KeyGenResponse, KeyGenState};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -69,12 +69,19 @@ impl Stage {
 #[tonic::async_trait]
 pub(super) trait Answers: Send + Sync {
     async fn answer(&self, from: PartyId, question: Bytes) -> Result<Bytes, Answerless>;
+
+    /// Who was late and who was wrong, so far.
+    fn found(&self) -> (PartySet, Vec<Culprit>);
 }
 
 #[tonic::async_trait]
 impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Answers for Run<D, S, J> {
     async fn answer(&self, from: PartyId, question: Bytes) -> Result<Bytes, Answerless> {
         Self::answer(self, from, question).await
+    }
+
+    fn found(&self) -> (PartySet, Vec<Culprit>) {
+        Self::found(self)
     }
 }
 
@@ -233,6 +240,14 @@ impl Generation {
             (Stage::Aborted, _) => "aborted".into(),
             (Stage::Failed, _) => "failed".into(),
         }
+    }
+
+    /// What is being made, in words, and what keeps it from being made.
+    pub(super) fn steady(&self) -> (String, Option<String>) {
+        let progress = self.progress();
+        let view = self.view.lock();
+        let problem = Some(view.problem.clone()).filter(|problem| !problem.is_empty());
+        (self.phase(view.stage, progress.as_ref()), problem)
     }
 
     pub(super) fn describe(&self) -> KeyGenResponse {

@@ -7,9 +7,11 @@
 //! ```
 //! Numbers are big endian; the offset is that of the record in the file.
 //!
-//! A record is durable when it is on the disk with everything that was appended or written before it. What a crash cuts off
-//! at the end is dropped at the next start. All work is done by one thread, in order; what piles up while it waits for the
-//! disk shares the next wait.
+//! A record is durable when it is on the disk with everything that was appended or written before it. It is marked so in the
+//! file if all that was on the disk already when it was written: of several that wait for the disk together only the first.
+//! What a crash cuts off at the end is dropped at the next start. All work is done by one thread, in order; what piles up
+//! while it waits for the disk shares the next wait. The file is locked: a journal that is still waiting for the disk is over
+//! before the next one reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -53,7 +55,13 @@ impl FileJournal {
     /// # Errors
     /// The disk; [`io::ErrorKind::InvalidData`] if the journal is damaged anywhere but at its end.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        if !folder.exists() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            // A folder that is gone after a power failure would take votes with it that were told.
+            for parent in folder.ancestors().skip(1).take(2).filter(|parent| !parent.as_os_str().is_empty()) {
+                File::open(parent)?.sync_all()?;
+            }
+        }
         let files = Files::open(folder)?;
         let (work, queue) = mpsc::channel(QUEUE);
         std::thread::Builder::new().name("keygen-journal".into()).spawn(move || files.run(queue))?;
@@ -92,8 +100,9 @@ struct Files {
     journal: File,
     /// Where the next record goes.
     end: u64,
-    /// Whether records were appended since the last wait for the disk.
+    /// Whether records were appended since the last wait for the disk, and whether any of them is not to be durable.
     unsynced: bool,
+    loose: bool,
     bodies: BTreeMap<usize, File>,
     /// Components that were written to since the last wait for the disk.
     dirty: BTreeSet<usize>,
@@ -106,6 +115,7 @@ impl Files {
         let path = folder.join("journal");
         let mut journal =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        journal.lock()?;
         let bytes = read_all(&mut journal)?;
         let end = if bytes.len() < HEAD.len() && HEAD.starts_with(&bytes) {
             journal.write_all_at(&HEAD, 0)?;
@@ -130,6 +140,7 @@ impl Files {
             journal,
             end: end as u64,
             unsynced: false,
+            loose: false,
             bodies: BTreeMap::new(),
             dirty: BTreeSet::new(),
             broken: None,
@@ -171,10 +182,9 @@ impl Files {
         }
     }
 
-    /// Before a durable record is written all that is not durable is on the disk: so a durable record that can be read says
-    /// that nothing before it was cut off.
+    /// Before a durable record is written all that is not to be durable is on the disk.
     fn settle(&mut self) -> io::Result<()> {
-        if self.unsynced || !self.dirty.is_empty() { self.sync() } else { Ok(()) }
+        if self.loose || !self.dirty.is_empty() { self.sync() } else { Ok(()) }
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -183,7 +193,7 @@ impl Files {
         let outcome = bodies.try_for_each(File::sync_data).and_then(|()| self.journal.sync_data());
         match outcome {
             Ok(()) => {
-                (self.unsynced, self.dirty) = (false, BTreeSet::new());
+                (self.unsynced, self.loose, self.dirty) = (false, false, BTreeSet::new());
                 Ok(())
             }
             // What a failed wait for the disk leaves there is not known, and the next one may say that all is well.
@@ -198,7 +208,8 @@ impl Files {
         }
         let mut bytes = Vec::with_capacity(record.len() + FRAME);
         bytes.extend_from_slice(&(record.len() as u32).to_be_bytes());
-        bytes.push(durable.into());
+        // So a record that is marked says that nothing before it was cut off.
+        bytes.push((durable && !self.unsynced).into());
         bytes.extend_from_slice(record);
         bytes.extend_from_slice(&check(self.end, &bytes));
         if let Err(error) = self.journal.write_all_at(&bytes, self.end) {
@@ -209,7 +220,7 @@ impl Files {
             });
         }
         self.end += bytes.len() as u64;
-        self.unsynced |= !durable;
+        (self.unsynced, self.loose) = (true, self.loose || !durable);
         Ok(())
     }
 
@@ -366,6 +377,36 @@ mod tests {
         let journal = FileJournal::open(dir.path()).unwrap();
         journal.append(record(5, 5), true).await.unwrap();
         assert_eq!(journal.records().await.unwrap(), [all(), vec![record(5, 5)]].concat());
+    }
+
+    #[test]
+    fn records_that_waited_for_the_disk_together_may_be_cut_off_in_any_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = Files::open(dir.path()).unwrap();
+        let mut batch: Vec<Work> = (1..=3)
+            .map(|byte| Work::Append { record: record(byte, 20), durable: true, reply: oneshot::channel().0 })
+            .collect();
+        files.serve(&mut batch);
+        drop(files);
+        let file = dir.path().join("journal");
+        let whole = std::fs::read(&file).unwrap();
+        for (kept, lost) in (0..3).map(|i| (i, HEAD.len() + i * (20 + FRAME))) {
+            let mut bytes = whole.clone();
+            bytes[lost..lost + 20 + FRAME].fill(0);
+            std::fs::write(&file, &bytes).unwrap();
+            let mut files = Files::open(dir.path()).unwrap();
+            assert_eq!(files.records().unwrap().len(), kept);
+        }
+    }
+
+    #[test]
+    fn one_journal_at_a_time_has_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Files::open(dir.path()).unwrap();
+        let other = File::open(dir.path().join("journal")).unwrap();
+        assert!(other.try_lock().is_err());
+        drop(first);
+        other.try_lock().unwrap();
     }
 
     #[tokio::test]

@@ -2,13 +2,15 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
+use alloy_primitives::B256;
 use kms_algebra::PartySet;
 use kms_mpc::dkg::{Culprit, Misdeed};
 use sha2::{Digest, Sha256};
 
 use super::Shared;
-use super::generation::Generation;
+use super::generation::{Answers, Generation, Stage};
 
 /// Kind of the journal's lines.
 const KIND: &str = "keygen";
@@ -34,7 +36,7 @@ pub(super) async fn parties(shared: &Shared, run: &Generation, late: PartySet, c
         if culprit.evidence.is_empty() {
             what += " (observed, not proved)";
         } else {
-            let name = format!("{}-chunk-{}-party-{party}", hex::encode(run.asked.run_id), culprit.chunk);
+            let name = file_name(run.asked.run_id, culprit);
             let digest = hex::encode(Sha256::digest(&culprit.evidence));
             match write(&shared.parts.data_dir.join(EVIDENCE), &name, &culprit.evidence) {
                 Ok(()) => what += &format!(" (proof {EVIDENCE}/{name}, SHA-256 {digest})"),
@@ -47,9 +49,30 @@ pub(super) async fn parties(shared: &Shared, run: &Generation, late: PartySet, c
     }
 }
 
+/// Those of a run that comes to no key: what they did would be erased with it. None if the protocol was not under way; what
+/// comes after it has them recorded.
+pub(super) async fn unfinished(shared: &Shared, run: &Generation, answers: Option<Arc<dyn Answers>>) {
+    if let Some((late, culprits)) = answers.filter(|_| run.stage() == Stage::Running).map(|answers| answers.found()) {
+        parties(shared, run, late, &culprits).await;
+    }
+}
+
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     crate::files::write_public(&folder.join(name), bytes)
+}
+
+/// `<run>-chunk-<c>-party-<i>-<misdeed>`: a party may do several things in one chunk.
+fn file_name(run_id: B256, culprit: &Culprit) -> String {
+    let Culprit { party, misdeed, chunk, .. } = culprit;
+    let what = match misdeed {
+        Misdeed::Equivocated => "two-frames",
+        Misdeed::VotedTwice => "two-votes",
+        Misdeed::WrongFrame => "wrong-frame",
+        Misdeed::WrongKeys => "wrong-keys",
+        _ => "other",
+    };
+    format!("{}-chunk-{chunk}-party-{party}-{what}", hex::encode(run_id))
 }
 
 fn describe(misdeed: Misdeed) -> &'static str {
@@ -61,5 +84,23 @@ fn describe(misdeed: Misdeed) -> &'static str {
         Misdeed::WrongShare => "its share is not on the polynomial of the others",
         Misdeed::Malformed => "its answer is none, or not signed by it",
         _ => "it did what no honest party does",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kms_algebra::PartyId;
+
+    use super::*;
+
+    #[test]
+    fn proofs_of_all_that_a_party_did_in_a_chunk_have_files_of_their_own() {
+        let party = PartyId::new(2).unwrap();
+        let proved = [Misdeed::Equivocated, Misdeed::VotedTwice, Misdeed::WrongFrame, Misdeed::WrongKeys];
+        let names = proved.map(|misdeed| {
+            file_name(B256::repeat_byte(1), &Culprit { party, misdeed, chunk: 7, evidence: Bytes::new() })
+        });
+        assert!((0..names.len()).all(|i| (0..i).all(|j| names[i] != names[j])), "{names:?}");
     }
 }

@@ -78,10 +78,14 @@ impl Shared {
     pub(super) async fn work(&self, run: &Generation) {
         loop {
             let Some(ended) = run.cancel.run_until_cancelled(self.attempt(run)).await else { return };
+            let answered = run.answering();
             run.answers(None);
             match ended {
                 Ok(()) => return,
-                Err(Stop::Over(why)) => return self.fail(run, &why).await,
+                Err(Stop::Over(why)) => {
+                    record::unfinished(self, run, answered).await;
+                    return self.fail(run, &why).await;
+                }
                 Err(Stop::Again(why)) => {
                     tracing::warn!(run = %run.asked.run_id, why, "the key generation waits");
                     run.problem(why);
@@ -178,16 +182,23 @@ impl Shared {
             never = self.show(run) => match never {},
         };
         self.metered(run);
-        match crs {
-            Some(crs) => self.finish(run, finished, crs).await?,
-            None if self.lacks_share(run) => {
-                let params = run.params().ok_or_else(|| Stop::Over("unknown parameter set".into()))?;
-                let crs = self.reference_string(run, params).await?;
-                self.finish(run, finished, crs).await?;
+        let ending = async {
+            match crs {
+                Some(crs) => self.finish(run, finished, crs).await?,
+                None if self.lacks_share(run) => {
+                    let params = run.params().ok_or_else(|| Stop::Over("unknown parameter set".into()))?;
+                    let crs = self.reference_string(run, params).await?;
+                    self.finish(run, finished, crs).await?;
+                }
+                None => drop(finished),
             }
-            None => drop(finished),
+            self.stay(run).await
+        };
+        // Those that are behind may need what this party lost when it restarted, all the time that it stays.
+        tokio::select! {
+            ended = ending => ended,
+            broken = machine.serve(&peers) => Err(broken.into()),
         }
-        self.stay(run).await
     }
 
     /// Whether this party was killed between the decision that there is a key and the sealing of its share.
@@ -213,7 +224,7 @@ impl Shared {
     async fn stay(&self, run: &Generation) -> Result<(), Stop> {
         let Some(key) = run.key() else { return Err(Stop::Again("the key is not recorded".into())) };
         let own = self.parts.party.index;
-        let others: Vec<u16> = (1..=own.max(self.committee.n() as u16)).filter(|party| *party != own).collect();
+        let others: Vec<u16> = (1..=self.committee.n() as u16).filter(|party| *party != own).collect();
         let since = Instant::now();
         let (mut with_key, mut out, mut differ) = (BTreeSet::from([own]), BTreeSet::new(), BTreeSet::new());
         loop {
