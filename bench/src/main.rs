@@ -15,8 +15,6 @@ mod report;
 mod setup;
 #[cfg(feature = "processes")]
 mod user;
-#[cfg(feature = "processes")]
-mod user;
 
 use std::path::{Path, PathBuf};
 
