@@ -3,6 +3,7 @@
 mod api;
 mod model;
 mod outbox;
+mod permits;
 mod pipeline;
 mod process;
 mod store;
