@@ -209,7 +209,7 @@ async function send(): Promise<void> {
   try {
     const { to, amount } = readForm();
     await token?.transfer(to, amount, say);
-    say(`Sent to ${short(to)}. How much it was, only you and the receiver can read.`);
+    say(`Sent to ${short(to)}. Only you two can read how much; if you had less than that, it was nothing.`);
     await look();
   } catch (error) {
     say("");
