@@ -1,7 +1,9 @@
 // Starts a headless Chromium from npm (or the one that KMS_CHROMIUM or PATH names).
+import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
+import { brotliDecompressSync } from "node:zlib";
 import { chromium as playwright } from "playwright-core";
 
 const cache = new URL("../../../.cache/chromium-147", import.meta.url).pathname;
@@ -15,11 +17,13 @@ async function packaged() {
   return chromium.executablePath();
 }
 
-/** The libraries that the packaged browser needs, for machines without them. */
+/** The libraries that the packaged browser needs, which come with it, for machines without them. */
 async function libraries() {
-  const { inflate } = await import("@sparticuz/chromium");
-  await inflate(new URL("../bin/al2023.tar.br", import.meta.resolve("@sparticuz/chromium")).pathname);
-  return [process.env.LD_LIBRARY_PATH, join(cache, "al2023", "lib")].filter(Boolean).join(delimiter);
+  const archive = new URL("../../bin/al2023.tar.br", import.meta.resolve("@sparticuz/chromium"));
+  const folder = join(cache, "al2023");
+  await mkdir(folder, { recursive: true });
+  execFileSync("tar", ["-x", "-C", folder], { input: brotliDecompressSync(await readFile(archive)) });
+  return [process.env.LD_LIBRARY_PATH, join(folder, "lib")].filter(Boolean).join(delimiter);
 }
 
 function installed() {
