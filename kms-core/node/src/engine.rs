@@ -215,6 +215,8 @@ struct Inner {
     shares: Mutex<LruCache<JobId, OwnShare>>,
     /// Places of user decryptions.
     users: Semaphore,
+    /// What users have read lately.
+    words: Mutex<LruCache<user::Read, Vec<u128>>>,
     /// What ciphertexts under way weigh.
     scales: Scales,
     /// Peers that ask for old shares must take the machine neither from running jobs nor from each other.
@@ -253,6 +255,7 @@ impl Engine {
             jobs: Mutex::default(),
             shares: Mutex::new(LruCache::new(SHARES)),
             users: Semaphore::new(user::MAX_USERS),
+            words: Mutex::new(LruCache::new(user::READS)),
             scales: Scales::new(options.in_flight),
             turns: Turns::new(),
             counts: Mutex::default(),

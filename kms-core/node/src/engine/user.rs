@@ -1,9 +1,11 @@
 //! One user decryption: permit, guard, ciphertexts, this party's masked share, sealed for the user and signed.
 //!
 //! Nothing goes to the other parties, and no verdict is kept: every call is checked from the permit's signature on, and its
-//! words, a function of keys and ciphertexts, are sealed anew. What is sealed is [`OwnShare`]'s message, which exists only
-//! with the mask in it.
+//! words, a function of keys and ciphertexts, are sealed anew. What is sealed is [`kms_mpc::OwnShare`]'s message, which exists
+//! only with the mask in it.
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, Bytes};
@@ -13,7 +15,7 @@ use kms_chain::handle::Handle;
 use kms_chain::permit::{HandleContract, Permit, UserRequest};
 use kms_chain::user_view::UserQuestion;
 use kms_encoding::user::{Binding, Header, SharePayload, seal};
-use kms_mpc::{DecryptError, OwnShare};
+use kms_mpc::DecryptError;
 use kms_proto::bounds::{self, BoundsError};
 use kms_proto::node::{
     self, NotYetReason, RefusedReason, decrypt_response::Outcome, user_decrypt_response::Outcome as UserOutcome,
@@ -22,13 +24,26 @@ use kms_proto::node::{
 use super::reply::{LATER, epoch_not_live, in_progress, internal, not_yet_reason, refused_reason, user_reason};
 use super::weight::Purpose;
 use super::{EngineError, Inner, not_yet, refused, to_user};
-use crate::guard::{Grant, Refusal, Verdict};
+use crate::guard::{Grant, HandleGrant, Refusal, Verdict};
+use crate::keys::KeyMaterial;
 use crate::party::Party;
 use crate::pool::compute;
 use crate::store::UserAnswer;
 
 /// User decryptions under way at the same time. They hold no more than their ciphertexts, which are weighed besides.
 pub(super) const MAX_USERS: usize = 512;
+
+/// Reads whose words are kept: at most 16 KiB of words and 64 KiB of names each, mostly some hundred bytes.
+pub(super) const READS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// What the words of a read depend on. The party's context and index are always the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Read {
+    key_id: B256,
+    epoch_id: B256,
+    /// Handles with the digests of their objects, in request order.
+    handles: Vec<(B256, B256)>,
+}
 
 /// A `UserDecrypt` call whose form and permit are right, as far as no chain is needed for that.
 #[derive(Clone, Debug)]
@@ -133,12 +148,9 @@ impl Inner {
             Err(none) => return Ok(Err(none.outcome())),
         };
         let key_id = material.key_id;
-        let work = match self.work(material, &grant.handles, Purpose::Other).await? {
-            Ok(work) => work,
-            Err(error) if error.is_final() => {
-                return Ok(Err(Outcome::Refused(refused(RefusedReason::Ciphertext, error.to_string()))));
-            }
-            Err(error) => return Ok(Err(not_yet(NotYetReason::CiphertextUnavailable, error.to_string(), LATER))),
+        let words = match self.words_of(&call, material, &grant.handles).await? {
+            Ok(words) => words,
+            Err(no) => return Ok(Err(no)),
         };
         // Fetching may have taken long, and waiting for room.
         if asked.elapsed() >= self.options.verdict_age {
@@ -151,18 +163,8 @@ impl Inner {
                 Err(no) => return Ok(Err(no)),
             }
         }
-        let own = match self.share(work).await {
-            Ok(own) => own,
-            Err(error @ DecryptError::BlockCount { .. }) => {
-                return Ok(Err(Outcome::Refused(refused(RefusedReason::Ciphertext, error.to_string()))));
-            }
-            Err(error) => {
-                tracing::error!(request = %call.question.id(), %error, "this party can't compute its share");
-                return Ok(Err(internal()));
-            }
-        };
         let row = audit(&call, &grant, epoch_id, key_id);
-        let Some(answer) = self.seal(call, &grant, epoch_id, key_id, own).await? else {
+        let Some(answer) = self.seal(call, &grant, epoch_id, key_id, words).await? else {
             return Ok(Err(in_progress()));
         };
         // The share leaves this party only after this line is written.
@@ -171,6 +173,45 @@ impl Inner {
         self.parts.metrics.own_share_used();
         tracing::info!(%request, %user, handles = grant.handles.len(), block = grant.block_number, "sealed for a user");
         Ok(Ok(answer))
+    }
+
+    /// This party's words for what was granted. Those of the last reads are kept, so that who reads again costs no fetching
+    /// and no arithmetic: they are a function of keys and ciphertexts.
+    async fn words_of(
+        &self,
+        call: &UserCall,
+        material: Arc<KeyMaterial>,
+        handles: &[HandleGrant],
+    ) -> Result<Result<Vec<u128>, Outcome>, EngineError> {
+        let read = Read {
+            key_id: material.key_id,
+            epoch_id: material.epoch_id,
+            handles: handles.iter().map(|g| (g.handle.raw(), g.digest)).collect(),
+        };
+        if let Some(words) = self.words.lock().get(&read) {
+            return Ok(Ok(words.clone()));
+        }
+        let work = match self.work(material, handles, Purpose::Other).await? {
+            Ok(work) => work,
+            Err(error) if error.is_final() => {
+                return Ok(Err(Outcome::Refused(refused(RefusedReason::Ciphertext, error.to_string()))));
+            }
+            Err(error) => return Ok(Err(not_yet(NotYetReason::CiphertextUnavailable, error.to_string(), LATER))),
+        };
+        match self.share(work).await {
+            Ok(own) => {
+                let words = own.words();
+                self.words.lock().put(read, words.clone());
+                Ok(Ok(words))
+            }
+            Err(error @ DecryptError::BlockCount { .. }) => {
+                Ok(Err(Outcome::Refused(refused(RefusedReason::Ciphertext, error.to_string()))))
+            }
+            Err(error) => {
+                tracing::error!(request = %call.question.id(), %error, "this party can't compute its share");
+                Ok(Err(internal()))
+            }
+        }
     }
 
     /// What the chain says; `spent` grows by the time that it took.
@@ -200,9 +241,8 @@ impl Inner {
         grant: &Grant,
         epoch_id: B256,
         key_id: B256,
-        own: OwnShare,
+        mut words: Vec<u128>,
     ) -> Result<Option<node::UserAnswer>, EngineError> {
-        let mut words = own.words();
         if let Some(lie) = self.parts.misbehave {
             tokio::time::sleep(lie.delay()).await;
             match lie.apply_for_user(words) {

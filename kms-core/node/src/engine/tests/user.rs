@@ -84,6 +84,7 @@ async fn words_are_a_function_of_keys_and_ciphertexts() {
     let words = alice.words(&cluster, &first, &once);
     assert_eq!(words, alice.words(&cluster, &first, &again));
     assert_eq!(words, bob.words(&cluster, &second, &answer(&node, &second).await));
+    assert_eq!(cluster.world.fetches.begun.load(SeqCst), 3, "who reads again costs no fetching");
     // They are the words that the parties send each other to open the same ciphertexts in public.
     let pull = cluster.call_for(1, &cluster.handles);
     node.engine.decrypt(pull.clone(), Duration::from_millis(1), ()).await.unwrap();
@@ -246,8 +247,9 @@ async fn an_old_verdict_is_asked_for_again_before_a_share_is_sealed() {
     // The right is taken away while the ciphertexts are fetched.
     let taken = Refusal::User(UserRefusal::PermitInvalidated { start: START, before: START + 1 });
     *cluster.world.says_next.lock() = Some(Verdict::Refused(taken));
-    refusal(ask(&node, &request).await, RefusedReason::Permit);
-    assert_eq!(node.engine.inner.parts.store.user_answers(10).await.unwrap()[0].times, 1);
+    let other = user.request(&cluster, &cluster.handles[..1]);
+    refusal(ask(&node, &other).await, RefusedReason::Permit);
+    assert_eq!(node.engine.inner.parts.store.user_answers(10).await.unwrap().len(), 1);
     node.stop().await;
 }
 
@@ -296,7 +298,7 @@ async fn users_ciphertexts_wait_for_room_and_for_the_object_store() {
     let (answers, ()) = tokio::join!(asking, watching);
     assert_eq!((answers.len(), node.engine.inner.scales.taken()), (6, 0));
     // Who asks for what takes too long is told to come again, and gives up its room.
-    let message = user_message(&requests[0]);
+    let message = user_message(&user.request(&cluster, &cluster.handles[..2]));
     waiting(node.engine.user_decrypt(message, Duration::from_millis(1)).await.unwrap(), NotYetReason::InProgress);
     assert_eq!(node.engine.inner.scales.taken(), 0);
     // A digest that no store knows, and a ciphertext of another size than its type.
