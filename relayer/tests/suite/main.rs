@@ -9,4 +9,5 @@ mod process;
 mod store;
 mod support;
 mod user;
+mod user_parties;
 mod user_support;

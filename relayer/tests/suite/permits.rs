@@ -7,8 +7,9 @@ use kms_chain::user_view::UserView;
 use serde_json::{Value, json};
 
 use crate::support::{CHAIN, handle};
+use crate::user_parties::Stub;
 use crate::user_support::{
-    DELEGATOR, DOMAIN, FakeView, Relayer, START, Stub, USER_CONTRACT, body, request, signature, user_handle,
+    DELEGATOR, DOMAIN, FakeView, Relayer, START, USER_CONTRACT, body, request, signature, user_handle,
 };
 
 #[tokio::test]

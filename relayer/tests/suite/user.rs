@@ -8,7 +8,8 @@ use kms_relayer::clock::now_ms;
 use kms_relayer::state::State;
 
 use crate::support::open;
-use crate::user_support::{DOMAIN, Line, Relayer, Stub, request};
+use crate::user_parties::{Line, Stub};
+use crate::user_support::{DOMAIN, Relayer, request};
 
 #[tokio::test]
 async fn shares_are_shown_from_2t_plus_1_on_and_more_come_until_all_are_in() {
