@@ -1,6 +1,6 @@
 //! Puts a key together, which nobody may ever do with a real one, and computes everything anew.
 
-use kms_algebra::{Codec, GrVec, PartyId, Word};
+use kms_algebra::{Detector, GrVec, PartyId, Word};
 
 use super::journal::MemoryJournal;
 use super::world::masks_of;
@@ -54,15 +54,19 @@ fn reconstruct<const D: usize>(
     secret: usize,
 ) -> Result<Vec<u128>, String> {
     let shares: Vec<(PartyId, &GrVec<u128, D>)> = parties.iter().map(|(p, f, _)| (*p, &f.secrets[secret])).collect();
-    let codec = Codec::<u128, D>::new(committee.n(), committee.t()).map_err(|error| error.to_string())?;
-    let decoded = codec.decode(&shares).map_err(|_| format!("shares of secret {secret} contradict each other"))?;
-    if !decoded.culprits.is_empty() || decoded.agreeing.len() != shares.len() {
-        return Err(format!("shares of secret {secret} of {} are wrong", decoded.culprits));
+    // Nothing is corrected: fewer than 2t + 1 parties may have a key when the bound is violated.
+    let detector =
+        Detector::<D>::new(committee.n(), committee.t(), committee.t()).map_err(|error| error.to_string())?;
+    let opener = detector.of(shares.iter().map(|(party, _)| *party).collect()).ok_or("too few shares")?;
+    let mut values = GrVec::<u128, D>::zeros(shares.first().map_or(0, |(_, share)| share.len()));
+    let len = values.len();
+    if !values.tiles_mut(len).all(|mut values| opener.open(&shares, 0, &mut values)) {
+        return Err(format!("shares of secret {secret} contradict each other"));
     }
-    if decoded.values.iter().any(|value| value.0[1..].iter().any(|c| *c != 0)) {
+    if values.iter().any(|value| value.0[1..].iter().any(|c| *c != 0)) {
         return Err(format!("secret {secret} is not in Z"));
     }
-    Ok(decoded.values.coefficient(0).to_vec())
+    Ok(values.coefficient(0).to_vec())
 }
 
 /// a·b mod X^N + 1.

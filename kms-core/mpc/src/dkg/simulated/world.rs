@@ -304,8 +304,7 @@ impl<const D: usize> Keygen<D> {
         let run = Arc::new(self.machine(own)?);
         let mut up = Up { keygen: self, own, done: false };
         self.parties()[own.slot()] = Some(Arc::clone(&run));
-        let rng = Mutex::new(ChaCha20Rng::seed_from_u64(shared.seed ^ u64::from(own.index()) << 32));
-        let exchange = SimExchange { net, keygen: self.clone(), rng };
+        let exchange = SimExchange { net, keygen: self.clone(), asked: Mutex::default() };
         let result = if shared.lies.contains_key(&own) {
             let mut unfinished = shared.unfinished.subscribe();
             let over = core::pin::pin!(unfinished.wait_for(|unfinished| unfinished.is_empty()));
@@ -348,12 +347,27 @@ impl<const D: usize> Drop for Up<'_, D> {
 struct SimExchange<const D: usize> {
     net: SimNet,
     keygen: Keygen<D>,
-    rng: Mutex<ChaCha20Rng>,
+    /// How many delays each question to each peer has had.
+    asked: Mutex<BTreeMap<(PartyId, Bytes), u64>>,
 }
 
 impl<const D: usize> SimExchange<D> {
-    fn delay(&self) -> Duration {
-        let mut rng = lock(&self.rng);
+    /// A function of the seed and the question, not of the order in which tasks that wait for one change are woken: that is
+    /// tokio's secret.
+    fn delay(&self, peer: PartyId, question: &Bytes) -> Duration {
+        let count = {
+            let mut asked = lock(&self.asked);
+            let count = asked.entry((peer, question.clone())).or_default();
+            *count += 1;
+            *count
+        };
+        let hash = Sha256::new()
+            .chain_update(self.keygen.0.seed.to_be_bytes())
+            .chain_update([self.net.own().index(), peer.index()])
+            .chain_update(count.to_be_bytes())
+            .chain_update(question)
+            .finalize();
+        let mut rng = ChaCha20Rng::from_seed(hash.into());
         let links = &self.keygen.0.links;
         let most = if rng.random_bool(links.bad) { links.longest } else { links.usual };
         rng.random_range(Duration::from_millis(1)..=most)
@@ -378,7 +392,7 @@ impl<const D: usize> Exchange for SimExchange<D> {
         if let Some(asked) = Question::decode(&question).filter(|asked| asked.ask == Ask::FrameC) {
             self.keygen.seen().asked_for_c(own, asked.chunk);
         }
-        self.net.sleep(self.delay()).await;
+        self.net.sleep(self.delay(peer, &question)).await;
         if !self.reaches(peer) {
             return Err(AskError::Unreachable);
         }
@@ -409,7 +423,7 @@ impl<const D: usize> Exchange for SimExchange<D> {
             }
             _ => (answer, Duration::ZERO),
         };
-        self.net.sleep(self.delay() + late).await;
+        self.net.sleep(self.delay(peer, &question) + late).await;
         // Who went down in the meantime has not answered.
         self.keygen.party(peer).filter(|_| self.reaches(peer)).ok_or(AskError::Unreachable)?;
         answer
