@@ -52,7 +52,7 @@ fn extrapolate(minutes: f64) -> Result<[Figure; 4]> {
     let spec = kms_fhe::dkg::key_spec(ParamsId::Production, false);
     let masks = kms_fhe::dkg::XofMasks::new(&spec, &[7; 32]);
     let rehearse = |n: usize, t: usize| -> Result<(f64, f64, u64, String)> {
-        let costs = rehearse::<4>(&Committee::new(n, t)?, &spec, &masks, &mut StdRng::seed_from_u64(1))?;
+        let costs = rehearse(&Committee::new(n, t)?, &spec, &masks, &mut StdRng::seed_from_u64(1))?;
         let seconds = costs.iter().map(|cost| cost.time.as_secs_f64()).sum();
         let name = |cost: &Cost| cost.component.map_or("secrets", |component| spec.components[component].name);
         let parts = costs.iter().map(|cost| format!("{} {:.1} s", name(cost), cost.time.as_secs_f64()));

@@ -16,6 +16,7 @@ use super::plan::{self, Chunk, Plan, Work};
 use super::work::{self, Decoders, Inputs, KeyWord, Opened, Prepared, Secrets};
 use crate::prss::Prss;
 use crate::{Committee, KeygenRun, SessionId, SetupError, insecure_dealt};
+use kms_encoding::PrssKey;
 use kms_encoding::key_spec::{KeySpec, Masks, Width};
 
 /// What the chunks of one kind cost a party.
@@ -38,15 +39,50 @@ pub struct Cost {
 /// Rehearses a key: one [`Cost`] for the secrets, then one per component.
 ///
 /// # Errors
-/// The specification is none of a key, the ring of degree `D` is not the committee's, or there is no thread to be had.
-pub fn rehearse<const D: usize>(
+/// The specification is none of a key, or there is no thread to be had.
+pub fn rehearse(
     committee: &Committee,
     spec: &KeySpec,
     masks: &dyn Masks,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<Cost>, RunError> {
+    let keys = insecure_dealt::prss_keys(committee, rng);
+    match committee.degree() {
+        4 => in_ring_of_4(committee, spec, masks, &keys),
+        _ => in_ring_of_5(committee, spec, masks, &keys),
+    }
+}
+
+// Not generic, so that the arithmetic is compiled here and as optimised as this crate is, not as its caller.
+
+#[inline(never)]
+fn in_ring_of_4(
+    c: &Committee,
+    spec: &KeySpec,
+    masks: &dyn Masks,
+    keys: &[Vec<PrssKey>],
+) -> Result<Vec<Cost>, RunError> {
+    in_ring::<4>(c, spec, masks, keys)
+}
+
+#[inline(never)]
+fn in_ring_of_5(
+    c: &Committee,
+    spec: &KeySpec,
+    masks: &dyn Masks,
+    keys: &[Vec<PrssKey>],
+) -> Result<Vec<Cost>, RunError> {
+    in_ring::<5>(c, spec, masks, keys)
+}
+
+fn in_ring<const D: usize>(
+    committee: &Committee,
+    spec: &KeySpec,
+    masks: &dyn Masks,
+    keys: &[Vec<PrssKey>],
+) -> Result<Vec<Cost>, RunError> {
     let plan = Plan::new::<D>(spec)?;
-    let parties = Parties::deal(committee, spec, masks, rng)?;
+    let parties = Parties::deal(committee, spec, masks, keys)?;
     let (made, rest) = plan.chunks.split_at(plan.secret_chunks as usize);
     // All secrets are made, since the rows are made with them.
     let mut vectors: Vec<Vec<GrVec<u128, D>>> = parties.all.iter().map(|_| Vec::new()).collect();
@@ -109,13 +145,12 @@ impl<'a, const D: usize> Parties<'a, D> {
         committee: &Committee,
         spec: &'a KeySpec,
         masks: &'a dyn Masks,
-        rng: &mut impl CryptoRng,
+        keys: &[Vec<PrssKey>],
     ) -> Result<Self, RunError> {
-        let keys = insecure_dealt::prss_keys(committee, rng);
         let prss = |(own, keys): (PartyId, &Vec<_>)| Ok((own, Prss::new(committee, own, keys)?));
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build();
         Ok(Self {
-            all: committee.parties().zip(&keys).map(prss).collect::<Result<_, SetupError>>()?,
+            all: committee.parties().zip(keys).map(prss).collect::<Result<_, SetupError>>()?,
             decoders: Decoders::new(committee)?,
             spec,
             masks,
@@ -249,7 +284,7 @@ mod tests {
         for (n, t) in [(4, 1), (7, 2)] {
             let committee = Committee::new(n, t).unwrap();
             let masks = NoMasks(spec.clone());
-            let costs = rehearse::<4>(&committee, &spec, &masks, &mut StdRng::seed_from_u64(1)).unwrap();
+            let costs = rehearse(&committee, &spec, &masks, &mut StdRng::seed_from_u64(1)).unwrap();
             let plan = Plan::new::<4>(&spec).unwrap();
             assert_eq!(costs.iter().map(|cost| cost.bits).sum::<u64>(), plan.bits);
             assert_eq!(costs.iter().map(|cost| cost.chunks).sum::<usize>(), plan.chunks.len());
