@@ -1,0 +1,1 @@
+//! Logs, and traces that join what relayers and parties do for one request.
