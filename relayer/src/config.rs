@@ -216,11 +216,14 @@ pub struct RelayersConfig {
     pub known: Vec<Address>,
     /// Milliseconds that each rank waits longer than the one before.
     pub slot_ms: u64,
+    /// Seconds after which another relayer of the same database takes over what only one of them does, when that one is
+    /// silent: following a chain, minding the nonces of an account. Above the time between two blocks.
+    pub lead_s: u64,
 }
 
 impl Default for RelayersConfig {
     fn default() -> Self {
-        Self { known: Vec::new(), slot_ms: 3_000 }
+        Self { known: Vec::new(), slot_ms: 3_000, lead_s: 30 }
     }
 }
 
@@ -323,6 +326,7 @@ impl Config {
             (self.limits.user_collect_s == 0, "limits.user_collect_s"),
             (self.limits.user_retention_s == 0, "limits.user_retention_s"),
             (self.limits.user_kept == 0, "limits.user_kept"),
+            (self.relayers.lead_s == 0, "relayers.lead_s"),
             (self.tx.max_in_flight == 0, "tx.max_in_flight"),
             (self.tx.max_fee_gwei == 0, "tx.max_fee_gwei"),
         ];

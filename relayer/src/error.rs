@@ -33,6 +33,9 @@ pub enum Error {
     /// The nonce ledger moved between reading and reserving.
     #[error("nonce {0} has been taken")]
     NonceTaken(u64),
+    /// Another process of this database does what this one was about to do.
+    #[error("another relayer of this database does {0}")]
+    NotLeading(String),
 }
 
 impl Error {

@@ -21,4 +21,4 @@ pub mod views;
 pub mod watch;
 
 pub use error::Error;
-pub use run::{check, run};
+pub use run::{check, run, run_before};

@@ -20,7 +20,7 @@ use crate::http::{Api, RateLimit, router};
 use crate::metrics::Metrics;
 use crate::parties;
 use crate::pipeline::{Destination, Pipeline, PipelineRules, Ranks};
-use crate::store::{ChainRules, Store};
+use crate::store::{ChainRules, Store, Witness};
 use crate::tx::{Signer, TxManager};
 use crate::views::{ChainViews, Judge};
 use crate::watch::ChainSink;
@@ -40,8 +40,6 @@ const LOOKS: u32 = 4;
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// Rounds between two looks at the balance.
 const BALANCE_ROUNDS: u64 = 30;
-/// How long whoever minds an account's nonces keeps others of the same database from it.
-const TX_LEAD_MS: i64 = 15_000;
 
 /// Checks everything that can be checked without connecting anywhere. Returns one line for people.
 ///
@@ -65,10 +63,18 @@ pub fn check(config: &Config) -> Result<String, Error> {
 /// # Errors
 /// What kept it from starting.
 pub async fn run(config: Config) -> Result<(), Error> {
+    run_before(config, None).await
+}
+
+/// The same, before somebody who is told of every commit of the database.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_before(config: Config, witness: Option<Arc<dyn Witness>>) -> Result<(), Error> {
     let manifest = config.manifest()?;
     let signer = config.signer.open()?;
     let identity = parties::Identity::load(&config.tls)?;
-    let store = Store::open(&config.database, &config.instance, Arc::new(Metrics::default())).await?;
+    let store = Store::open_before(&config.database, &config.instance, Arc::new(Metrics::default()), witness).await?;
     let committee: Arc<dyn Committee> = Arc::new(parties::Parties::connect(&manifest, &identity)?);
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
@@ -146,7 +152,9 @@ async fn start_chain(
     let host = manifest.chain(id).ok_or_else(|| Error::Config(format!("chain {id} is not in the manifest")))?;
     let rpc = Chain::connect(&chain.rpc, id).await.map_err(|e| Error::Chain(e.to_string()))?;
     let gateway = host.contracts.decryption_gateway;
-    let rules = ChainRules { chain: id, floor: host.floor(), depth: config.tx.depth, grace: FULFIL_GRACE_S };
+    let lead_ms = i64::try_from(config.relayers.lead_s.saturating_mul(1_000)).unwrap_or(i64::MAX);
+    let (floor, depth) = (host.floor(), config.tx.depth);
+    let rules = ChainRules { chain: id, floor, depth, grace: FULFIL_GRACE_S, lead_ms };
     let follower = Follower::new(
         rpc.clone(),
         FollowerConfig {
@@ -160,17 +168,17 @@ async fn start_chain(
     let status = follower.status();
     tasks.spawn(follower.run(cancel.clone()));
     let manager = Arc::new(TxManager::new(store.clone(), Arc::new(rpc.clone()), signer.clone(), id, config.tx.rules()));
-    tasks.spawn(mind_transactions(store.clone(), manager.clone(), cancel.clone()));
+    tasks.spawn(mind_transactions(store.clone(), manager.clone(), lead_ms, cancel.clone()));
     Ok((status, Destination { gateway, lens: host.contracts.guard_lens, manager }, rpc))
 }
 
 /// Runs the manager's rounds: after every change of the chain, and at least every [`TX_TICK`].
-async fn mind_transactions(store: Store, manager: Arc<TxManager>, cancel: CancellationToken) {
+async fn mind_transactions(store: Store, manager: Arc<TxManager>, lead_ms: i64, cancel: CancellationToken) {
     let account = manager.account();
     let lead = format!("tx:{}:{}", account.chain, account.sender);
     let mut cursor = store.stirred();
     for round in 0u64.. {
-        match store.lead(&lead, TX_LEAD_MS).await {
+        match store.lead(&lead, lead_ms).await {
             Ok(true) => {
                 if let Err(error) = manager.tick().await {
                     tracing::error!(chain = account.chain, %error, "a round of the transaction manager failed");

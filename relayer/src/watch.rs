@@ -1,5 +1,7 @@
 //! From the chain into the database: reads the gateway's logs and implements the follower's sink on the store.
 
+use std::time::Duration;
+
 use alloy::sol_types::SolEventInterface;
 use alloy_primitives::{Address, B256, Bytes};
 use kms_chain::abi::DecryptionGateway::DecryptionGatewayEvents as Events;
@@ -9,6 +11,9 @@ use kms_chain::request::{Request, request_id};
 use crate::job::{ChainEvent, Located};
 use crate::store::{Applied, ChainRules, Quarantined, Store};
 
+/// Looks of one who stands by, in the time after which it may take over.
+const LOOKS_PER_LEAD: i64 = 10;
+
 /// The follower's sink for one chain.
 #[derive(Debug, Clone)]
 pub struct ChainSink {
@@ -16,9 +21,6 @@ pub struct ChainSink {
     gateway: Address,
     rules: ChainRules,
 }
-
-/// How long a relayer that follows a chain keeps others of the same database from it.
-const LEAD_MS: i64 = 30_000;
 
 impl ChainSink {
     /// A sink for the gateway's logs.
@@ -107,26 +109,20 @@ fn decode(chain: u64, gateway: Address, log: &Log) -> Result<Option<(B256, Chain
 }
 
 impl Sink for ChainSink {
+    /// Only one relayer of a database follows a chain; the others stand by here. Whoever takes over starts from what the last
+    /// one has stored.
     async fn tail(&self) -> Result<Vec<BlockRef>, SinkError> {
-        self.lead().await?;
+        let (name, lead) = (self.rules.lead_name(), self.rules.lead_ms);
+        while !self.store.lead(&name, lead).await? {
+            let pause = u64::try_from(lead / LOOKS_PER_LEAD).unwrap_or(0).max(50);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
         Ok(self.store.tail(self.rules.chain).await?)
     }
 
+    /// An error makes the follower read the tail again, also when somebody else has followed the chain in between.
     async fn apply(&self, step: Step) -> Result<(), SinkError> {
-        self.lead().await?;
         Ok(self.store.apply(&self.rules, &self.read(step)).await?)
-    }
-}
-
-impl ChainSink {
-    /// Only one relayer of a database follows a chain. An error makes the follower read the tail again, so that whoever
-    /// takes over starts from what the other one has stored.
-    async fn lead(&self) -> Result<(), SinkError> {
-        if self.store.lead(&format!("watch:{}", self.rules.chain), LEAD_MS).await? {
-            Ok(())
-        } else {
-            Err("another relayer of this database follows this chain".into())
-        }
     }
 }
 

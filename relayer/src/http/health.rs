@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::Api;
 use super::answers::{Health, Readiness};
+use crate::store::follow_lead;
 
 /// Whether the process lives.
 #[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "health",
@@ -18,7 +19,8 @@ pub(super) async fn live() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Ready: the database answers, every chain is followed up to its head, and the process is not about to end.
+/// Ready: the database answers, every chain is followed up to its head, by this process or by another one of its database,
+/// and the process is not about to end.
 #[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "readiness", responses(
     (status = 200, description = "ready", body = Readiness),
     (status = 503, description = "not ready", body = Readiness),
@@ -33,6 +35,10 @@ pub(super) async fn ready(Shared(api): Shared<Arc<Api>>) -> Response {
         problems.push("the database does not answer".to_owned());
     }
     for (chain, status) in &api.followers {
+        if api.store.leads(&follow_lead(*chain)) == Some(false) {
+            // Another relayer of this database follows the chain, and this one stands by.
+            continue;
+        }
         let status = status.borrow().clone();
         match status.error {
             Some(error) => problems.push(format!("chain {chain}: {error}")),

@@ -6,7 +6,7 @@ use sqlx::any::AnyRow;
 use super::jobs::{none_if_empty, shift_in};
 use super::row::{Columns, int};
 use super::shares::{NewShare, insert_share, sharing_in};
-use super::{Store, Tx};
+use super::{Store, Tx, Write};
 use crate::clock::now_ms;
 use crate::error::Error;
 use crate::job::USER_KIND;
@@ -123,7 +123,7 @@ impl Store {
     /// # Errors
     /// Database.
     pub async fn record(&self, job: B256, reports: &[Report], threshold: usize) -> Result<Recorded, Error> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Write::Record).await?;
         let row = sqlx::query("SELECT state, kind FROM jobs WHERE id = $1")
             .bind(job.to_vec())
             .fetch_optional(&mut *tx)
@@ -184,7 +184,7 @@ impl Store {
     /// # Errors
     /// Database.
     pub async fn record_receipt(&self, job: B256, party: u32, receipt: &[u8], mpc_micros: u64) -> Result<(), Error> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Write::Receipt).await?;
         sqlx::query(
             "INSERT INTO receipts (job, party, receipt, mpc_micros, at) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (job, party) DO UPDATE SET receipt = $3, mpc_micros = $4, at = $5",
@@ -231,7 +231,7 @@ impl Store {
     /// # Errors
     /// Database.
     pub async fn set_epoch(&self, job: B256, chain: u64, epoch: B256) -> Result<(), Error> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Write::Epoch).await?;
         sqlx::query("UPDATE jobs SET epoch = $1 WHERE id = $2")
             .bind(epoch.to_vec())
             .bind(job.to_vec())

@@ -8,7 +8,7 @@ use kms_chain::request::Finality;
 
 use super::jobs::{job_in, shift_in, timeline_in};
 use super::row::{Columns, int};
-use super::{Store, Tx};
+use super::{Store, Tx, Write};
 use crate::clock::now_ms;
 use crate::error::Error;
 use crate::job::{ChainEvent, Facts, FinalWhen, Located, Payload};
@@ -25,6 +25,22 @@ pub struct ChainRules {
     pub depth: u64,
     /// Seconds after the deadline in which an answer may still come.
     pub grace: u64,
+    /// How long whoever follows the chain keeps others of the same database from it, milliseconds.
+    pub lead_ms: i64,
+}
+
+impl ChainRules {
+    /// What only one relayer of a database does.
+    #[must_use]
+    pub fn lead_name(&self) -> String {
+        follow_lead(self.chain)
+    }
+}
+
+/// Name of the lead of whoever follows a chain.
+#[must_use]
+pub fn follow_lead(chain: u64) -> String {
+    format!("watch:{chain}")
 }
 
 /// One step of the follower, with its logs read.
@@ -125,12 +141,13 @@ impl Store {
         .transpose()
     }
 
-    /// Applies one step: blocks, events, jobs and cursor, all of it or nothing.
+    /// Applies one step: blocks, events, jobs and cursor, all of it or nothing. Renews the lead of whoever follows the chain.
     ///
     /// # Errors
-    /// Database.
+    /// Database; [`Error::NotLeading`] if another process has followed the chain since this one read how far it is.
     pub async fn apply(&self, rules: &ChainRules, step: &Applied) -> Result<(), Error> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Write::Apply).await?;
+        self.stay(&mut tx, &rules.lead_name(), rules.lead_ms).await?;
         let mut counts = Vec::new();
         let mut touched = BTreeSet::new();
         for block in &step.orphaned {
@@ -158,25 +175,6 @@ impl Store {
         self.metrics.quarantined(step.quarantined.len() as u64);
         self.stir();
         Ok(())
-    }
-
-    /// Becomes or stays the one that does `name`, for `ttl_ms`.
-    ///
-    /// # Errors
-    /// Database.
-    pub async fn lead(&self, name: &str, ttl_ms: i64) -> Result<bool, Error> {
-        let now = now_ms();
-        let done = sqlx::query(
-            "INSERT INTO leads (name, owner, until) VALUES ($1, $2, $3) ON CONFLICT (name) DO UPDATE \
-             SET owner = $2, until = $3 WHERE leads.owner = $2 OR leads.until <= $4",
-        )
-        .bind(name.to_owned())
-        .bind(self.instance.to_string())
-        .bind(now + ttl_ms)
-        .bind(now)
-        .execute(&self.write)
-        .await?;
-        Ok(done.rows_affected() == 1)
     }
 }
 
@@ -300,6 +298,7 @@ async fn refresh(tx: &mut Tx, rules: &ChainRules, id: B256, counts: &mut Vec<(St
             .bind(now)
             .execute(&mut **tx)
             .await?;
+            tx.moved(None, State::Seen);
             timeline_in(tx, id, State::Seen, &format!("block {block}"), now).await?;
             counts.push((State::Seen, 1));
         } else {
@@ -457,7 +456,16 @@ async fn settle(tx: &mut Tx, rules: &ChainRules, step: &Applied, counts: &mut Ve
         number,
         finalized
     );
-    counts.extend([(State::Expired, expired), (State::Final, finals), (State::Done, done)]);
+    for (from, to, n) in [
+        (None, State::Expired, expired),
+        (Some(State::Seen), State::Final, finals),
+        (Some(State::Mined), State::Done, done),
+    ] {
+        if n > 0 {
+            tx.moved(from, to);
+            counts.push((to, n));
+        }
+    }
 
     // The newest block at or below the settled height stays: it may be the cursor, or the foot of a reorganisation.
     sqlx::query(

@@ -3,7 +3,7 @@
 use alloy_primitives::B256;
 
 use super::row::{Columns, int, job, job_columns};
-use super::{Backend, Store, Tx};
+use super::{Backend, Side, Store, Tx, Write};
 use crate::clock::now_ms;
 use crate::error::Error;
 use crate::job::{Job, USER_KIND};
@@ -81,8 +81,9 @@ impl Store {
         {
             return Ok(Vec::new());
         }
+        self.tell(Side::Before, Write::Claim);
         let rows = sqlx::query(sql)
-            .bind(self.instance.to_string())
+            .bind(self.owner.to_string())
             .bind(now + lease_ms)
             .bind(now)
             .bind(int(limit as u64))
@@ -90,6 +91,7 @@ impl Store {
             .bind(nor)
             .fetch_all(&self.write)
             .await?;
+        self.tell(Side::After, Write::Claim);
         rows.iter().map(job).collect()
     }
 
@@ -105,18 +107,23 @@ impl Store {
         reason: &str,
         detail: &str,
     ) -> Result<(), Error> {
-        sqlx::query(
-            "UPDATE jobs SET lease_owner = NULL, lease_until = 0, attempts = attempts + 1, next_attempt = $1, \
-             reason = $2, detail = $3 WHERE id = $4 AND state = $5",
-        )
-        .bind(next_attempt)
-        .bind(reason.to_owned())
-        .bind(detail.to_owned())
-        .bind(id.to_vec())
-        .bind(state.as_str())
-        .execute(&self.write)
-        .await?;
-        self.release(id).await
+        let done = self
+            .once(
+                Write::PutOff,
+                sqlx::query(
+                    "UPDATE jobs SET lease_owner = NULL, lease_until = 0, attempts = attempts + 1, next_attempt = $1, \
+                     reason = $2, detail = $3 WHERE id = $4 AND state = $5 AND (lease_owner IS NULL OR lease_owner = $6)",
+                )
+                .bind(next_attempt)
+                .bind(reason.to_owned())
+                .bind(detail.to_owned())
+                .bind(id.to_vec())
+                .bind(state.as_str())
+                .bind(self.owner.to_string()),
+            )
+            .await?;
+        // It has moved on meanwhile, or somebody else works on it.
+        if done.rows_affected() == 0 { self.release(id).await } else { Ok(()) }
     }
 
     /// Lets go of a job, if it is ours.
@@ -124,11 +131,13 @@ impl Store {
     /// # Errors
     /// Database.
     pub async fn release(&self, id: B256) -> Result<(), Error> {
-        sqlx::query("UPDATE jobs SET lease_owner = NULL, lease_until = 0 WHERE id = $1 AND lease_owner = $2")
-            .bind(id.to_vec())
-            .bind(self.instance.to_string())
-            .execute(&self.write)
-            .await?;
+        self.once(
+            Write::Release,
+            sqlx::query("UPDATE jobs SET lease_owner = NULL, lease_until = 0 WHERE id = $1 AND lease_owner = $2")
+                .bind(id.to_vec())
+                .bind(self.owner.to_string()),
+        )
+        .await?;
         Ok(())
     }
 
@@ -137,7 +146,7 @@ impl Store {
     /// # Errors
     /// Database.
     pub async fn shift(&self, id: B256, from: State, to: State, reason: &str, detail: &str) -> Result<bool, Error> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Write::Shift).await?;
         let moved = shift_in(&mut tx, id, from, to, reason, detail).await?;
         tx.commit().await?;
         if moved {
@@ -191,6 +200,7 @@ pub(super) async fn shift_in(
     if done.rows_affected() == 0 {
         return Ok(false);
     }
+    tx.moved(Some(from), to);
     timeline_in(tx, id, to, detail, now).await?;
     Ok(true)
 }

@@ -7,30 +7,38 @@
 mod answers;
 mod chain;
 mod jobs;
+mod leads;
 mod outbox;
 mod pulls;
 mod retention;
 mod row;
 mod shares;
 mod view;
+mod witness;
 
 use std::sync::Arc;
 
 use sqlx::any::AnyPoolOptions;
+use sqlx::any::{AnyArguments, AnyQueryResult};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{Any, AnyPool, Executor, SqlSafeStr, Transaction};
+use sqlx::query::Query;
+use sqlx::{Any, AnyPool, Executor, SqlSafeStr};
 use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::metrics::Metrics;
 
 pub use answers::{Given, NewAnswer, PartyStatus, Recorded, Report, StoredAnswer, largest_group};
-pub use chain::{Applied, ChainRules, Cursor, Quarantined};
+pub use chain::{Applied, ChainRules, Cursor, Quarantined, follow_lead};
 pub use jobs::Work;
 pub use outbox::{Account, Attempt, Mined, NewAttempt, NewTransaction, Outgoing, Purpose, TxState};
 pub use pulls::{NewPull, NewUser, Pulled};
 pub use shares::{GROUPS_PER_PARTY, NewShare, StoredShare};
 pub use view::{PartyRow, TimelineRow, TransactionRow, View};
+pub use witness::{Move, Side, Witness, Write};
+
+use leads::Leads;
+use witness::Tx;
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +55,12 @@ pub struct Store {
     backend: Backend,
     write: AnyPool,
     read: AnyPool,
-    instance: Arc<str>,
+    owner: Arc<str>,
+    leads: Arc<Leads>,
     stirred: watch::Sender<u64>,
     metrics: Arc<Metrics>,
+    witness: Option<Arc<dyn Witness>>,
 }
-
-type Tx = Transaction<'static, Any>;
 
 impl Store {
     /// Opens the database and brings its schema up to date. Leases that an earlier run of this `instance` left behind are
@@ -61,6 +69,19 @@ impl Store {
     /// # Errors
     /// Unknown scheme, no database, or a schema from a newer version.
     pub async fn open(url: &str, instance: &str, metrics: Arc<Metrics>) -> Result<Self, Error> {
+        Self::open_before(url, instance, metrics, None).await
+    }
+
+    /// The same, before somebody who is told of every commit.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_before(
+        url: &str,
+        instance: &str,
+        metrics: Arc<Metrics>,
+        witness: Option<Arc<dyn Witness>>,
+    ) -> Result<Self, Error> {
         sqlx::any::install_default_drivers();
         let backend = match url.split_once(':').map(|(scheme, _)| scheme) {
             Some("sqlite") => Backend::Sqlite,
@@ -78,12 +99,20 @@ impl Store {
                 (pool.clone(), pool)
             }
         };
-        migrations(backend).run(&write).await?;
-        let store = Self { backend, write, read, instance: instance.into(), stirred: watch::Sender::new(0), metrics };
-        sqlx::query("UPDATE jobs SET lease_owner = NULL, lease_until = 0 WHERE lease_owner = $1")
-            .bind(instance.to_owned())
-            .execute(&store.write)
-            .await?;
+        let store = Self {
+            backend,
+            write,
+            read,
+            owner: leads::owner(instance).into(),
+            leads: Arc::default(),
+            stirred: watch::Sender::new(0),
+            metrics,
+            witness,
+        };
+        store.tell(Side::Before, Write::Migrate);
+        migrations(backend).run(&store.write).await?;
+        store.tell(Side::After, Write::Migrate);
+        store.resume(instance).await?;
         Ok(store)
     }
 
@@ -118,11 +147,24 @@ impl Store {
         self.read.close().await;
     }
 
-    async fn begin(&self) -> Result<Tx, Error> {
-        Ok(match self.backend {
+    async fn begin(&self, write: Write) -> Result<Tx, Error> {
+        let tx = match self.backend {
             Backend::Sqlite => self.write.begin_with("BEGIN IMMEDIATE").await?,
             Backend::Postgres => self.write.begin().await?,
-        })
+        };
+        Ok(Tx::new(tx, write, self.witness.clone()))
+    }
+
+    /// One statement that is a transaction by itself.
+    async fn once(&self, write: Write, statement: Query<'_, Any, AnyArguments>) -> Result<AnyQueryResult, Error> {
+        self.tell(Side::Before, write);
+        let done = statement.execute(&self.write).await?;
+        self.tell(Side::After, write);
+        Ok(done)
+    }
+
+    fn tell(&self, side: Side, write: Write) {
+        witness::tell(self.witness.as_ref(), side, write, &[]);
     }
 }
 

@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256, Bytes};
 
 use super::jobs::shift_in;
 use super::row::{Columns, int};
-use super::{Store, Tx};
+use super::{Store, Tx, Write};
 use crate::clock::now_ms;
 use crate::error::Error;
 use crate::state::State;
@@ -175,14 +175,16 @@ impl Store {
     /// # Errors
     /// Database.
     pub async fn raise_nonce(&self, account: Account, next: u64) -> Result<(), Error> {
-        sqlx::query(
-            "INSERT INTO nonces (chain, sender, next) VALUES ($1, $2, $3) \
-             ON CONFLICT (chain, sender) DO UPDATE SET next = $3 WHERE nonces.next < $3",
+        self.once(
+            Write::RaiseNonce,
+            sqlx::query(
+                "INSERT INTO nonces (chain, sender, next) VALUES ($1, $2, $3) \
+                 ON CONFLICT (chain, sender) DO UPDATE SET next = $3 WHERE nonces.next < $3",
+            )
+            .bind(int(account.chain))
+            .bind(account.sender.to_vec())
+            .bind(int(next)),
         )
-        .bind(int(account.chain))
-        .bind(account.sender.to_vec())
-        .bind(int(next))
-        .execute(&self.write)
         .await?;
         Ok(())
     }
@@ -199,7 +201,7 @@ impl Store {
         new: &NewTransaction,
         attempt: &NewAttempt,
     ) -> Result<(), Error> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Write::Reserve).await?;
         let taken = sqlx::query("UPDATE nonces SET next = next + 1 WHERE chain = $1 AND sender = $2 AND next = $3")
             .bind(int(account.chain))
             .bind(account.sender.to_vec())
@@ -210,7 +212,7 @@ impl Store {
             return Err(Error::NonceTaken(nonce));
         }
         insert_transaction(&mut tx, account, nonce, new, attempt.purpose).await?;
-        insert_attempt(&mut tx, account, nonce, attempt).await?;
+        insert_attempt(&mut tx, account, nonce, attempt, now_ms()).await?;
         if let Some(job) = new.job {
             let detail = format!("nonce {nonce}, transaction {}", attempt.hash);
             if !shift_in(&mut tx, job, State::Quorum, State::Submitting, "", &detail).await? {
@@ -235,16 +237,17 @@ impl Store {
         attempt: &NewAttempt,
         gas_limit: u64,
     ) -> Result<(), Error> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Write::FillGap).await?;
         let new = NewTransaction { job: None, target: account.sender, data: Bytes::new(), gas_limit };
         insert_transaction(&mut tx, account, nonce, &new, Purpose::Noop).await?;
-        insert_attempt(&mut tx, account, nonce, attempt).await?;
+        insert_attempt(&mut tx, account, nonce, attempt, now_ms()).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    /// Stores one more signed transaction for a nonce. If it turns the nonce into a no-op, a job that waits for it goes
-    /// back to `quorum`, with `detail`, to be tried again not before `retry_at`.
+    /// Stores one more signed transaction for a nonce, in place of `known`. If it turns the nonce into a no-op, a job that
+    /// waits for it goes back to `quorum`, with `detail`, to be tried again not before `retry_at`. `false`: `known` is not
+    /// the last one any more, or none is needed; nothing has changed.
     ///
     /// # Errors
     /// Database.
@@ -252,24 +255,43 @@ impl Store {
         &self,
         account: Account,
         nonce: u64,
+        known: B256,
         attempt: &NewAttempt,
         detail: &str,
         retry_at: i64,
-    ) -> Result<(), Error> {
-        let mut tx = self.begin().await?;
-        insert_attempt(&mut tx, account, nonce, attempt).await?;
-        sqlx::query("UPDATE transactions SET purpose = $1 WHERE chain = $2 AND sender = $3 AND nonce = $4")
-            .bind(attempt.purpose.as_str())
-            .bind(int(account.chain))
-            .bind(account.sender.to_vec())
-            .bind(int(nonce))
-            .execute(&mut *tx)
-            .await?;
+    ) -> Result<bool, Error> {
+        let mut tx = self.begin(Write::AddAttempt).await?;
+        // Also takes the row's lock, so that what is read next is the last word.
+        let pending = sqlx::query(
+            "UPDATE transactions SET purpose = $1 WHERE chain = $2 AND sender = $3 AND nonce = $4 AND state = 'pending'",
+        )
+        .bind(attempt.purpose.as_str())
+        .bind(int(account.chain))
+        .bind(account.sender.to_vec())
+        .bind(int(nonce))
+        .execute(&mut *tx)
+        .await?;
+        let last = sqlx::query(
+            "SELECT hash, created_at FROM attempts WHERE chain = $1 AND sender = $2 AND nonce = $3 \
+             ORDER BY created_at DESC LIMIT 1",
+        )
+        .bind(int(account.chain))
+        .bind(account.sender.to_vec())
+        .bind(int(nonce))
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(last) = last.filter(|_| pending.rows_affected() == 1) else { return Ok(false) };
+        if last.hash("hash")? != known {
+            return Ok(false);
+        }
+        // Attempts are told apart by their time, whatever the clock does.
+        let at = now_ms().max(last.i64("created_at")?.saturating_add(1));
+        insert_attempt(&mut tx, account, nonce, attempt, at).await?;
         if attempt.purpose == Purpose::Noop {
             back_to_quorum(&mut tx, account, nonce, detail, retry_at).await?;
         }
         tx.commit().await?;
-        Ok(())
+        Ok(true)
     }
 
     /// A hash was broadcast, or the node has it already.
@@ -277,11 +299,13 @@ impl Store {
     /// # Errors
     /// Database.
     pub async fn sent(&self, hash: B256) -> Result<(), Error> {
-        sqlx::query("UPDATE attempts SET sent_at = $1, error = NULL WHERE hash = $2")
-            .bind(now_ms())
-            .bind(hash.to_vec())
-            .execute(&self.write)
-            .await?;
+        self.once(
+            Write::Sent,
+            sqlx::query("UPDATE attempts SET sent_at = $1, error = NULL WHERE hash = $2")
+                .bind(now_ms())
+                .bind(hash.to_vec()),
+        )
+        .await?;
         Ok(())
     }
 
@@ -290,23 +314,29 @@ impl Store {
     /// # Errors
     /// Database.
     pub async fn not_sent(&self, hash: B256, error: &str) -> Result<(), Error> {
-        sqlx::query("UPDATE attempts SET error = $1 WHERE hash = $2")
-            .bind(error.to_owned())
-            .bind(hash.to_vec())
-            .execute(&self.write)
-            .await?;
+        self.once(
+            Write::NotSent,
+            sqlx::query("UPDATE attempts SET error = $1 WHERE hash = $2").bind(error.to_owned()).bind(hash.to_vec()),
+        )
+        .await?;
         Ok(())
     }
 
-    /// One of a nonce's hashes is in a block. If it failed there, its job goes back to `quorum`, not before `retry_at`.
+    /// One of a nonce's hashes is in a block. If it failed there, or was a no-op, its job goes back to `quorum`, not before
+    /// `retry_at`.
     ///
     /// # Errors
     /// Database.
     pub async fn mined(&self, account: Account, nonce: u64, mined: &Mined, retry_at: i64) -> Result<(), Error> {
-        let mut tx = self.begin().await?;
-        sqlx::query(
-            "UPDATE transactions SET state = 'mined', mined_hash = $1, mined_block = $2, mined_block_hash = $3, \
-             succeeded = $4, gas_used = $5, gas_price = $6 \
+        let mut tx = self.begin(Write::Mined).await?;
+        let purpose = sqlx::query("SELECT purpose FROM attempts WHERE hash = $1")
+            .bind(mined.hash.to_vec())
+            .fetch_one(&mut *tx)
+            .await?
+            .text("purpose")?;
+        let settled = sqlx::query(
+            "UPDATE transactions SET state = 'mined', purpose = $10, mined_hash = $1, mined_block = $2, \
+             mined_block_hash = $3, succeeded = $4, gas_used = $5, gas_price = $6 \
              WHERE chain = $7 AND sender = $8 AND nonce = $9 AND state = 'pending'",
         )
         .bind(mined.hash.to_vec())
@@ -318,11 +348,18 @@ impl Store {
         .bind(int(account.chain))
         .bind(account.sender.to_vec())
         .bind(int(nonce))
+        .bind(purpose.clone())
         .execute(&mut *tx)
         .await?;
+        if settled.rows_affected() == 0 {
+            // Somebody else has seen the receipt, or the block is gone already.
+            return Ok(());
+        }
         if !mined.succeeded {
             let detail = format!("transaction {} was reverted", mined.hash);
             back_to_quorum(&mut tx, account, nonce, &detail, retry_at).await?;
+        } else if Purpose::parse(&purpose)? == Purpose::Noop {
+            back_to_quorum(&mut tx, account, nonce, "its nonce was used by a no-op", retry_at).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -333,8 +370,8 @@ impl Store {
     /// # Errors
     /// Database.
     pub async fn lost(&self, account: Account, nonce: u64) -> Result<(), Error> {
-        let mut tx = self.begin().await?;
-        sqlx::query(
+        let mut tx = self.begin(Write::Lost).await?;
+        let lost = sqlx::query(
             "UPDATE transactions SET state = 'lost' WHERE chain = $1 AND sender = $2 AND nonce = $3 AND state = 'pending'",
         )
         .bind(int(account.chain))
@@ -342,6 +379,9 @@ impl Store {
         .bind(int(nonce))
         .execute(&mut *tx)
         .await?;
+        if lost.rows_affected() == 0 {
+            return Ok(());
+        }
         back_to_quorum(&mut tx, account, nonce, "its nonce was used by somebody else", now_ms()).await?;
         tx.commit().await?;
         Ok(())
@@ -367,12 +407,14 @@ impl Store {
             .concat(),
             ["UPDATE transactions SET state = 'confirmed' WHERE ", DEEP].concat(),
         ] {
-            sqlx::query(sqlx::AssertSqlSafe(sql))
-                .bind(int(account.chain))
-                .bind(account.sender.to_vec())
-                .bind(int(depth))
-                .execute(&self.write)
-                .await?;
+            self.once(
+                Write::Confirm,
+                sqlx::query(sqlx::AssertSqlSafe(sql))
+                    .bind(int(account.chain))
+                    .bind(account.sender.to_vec())
+                    .bind(int(depth)),
+            )
+            .await?;
         }
         Ok(())
     }
@@ -512,7 +554,7 @@ async fn insert_transaction(
     Ok(())
 }
 
-async fn insert_attempt(tx: &mut Tx, account: Account, nonce: u64, attempt: &NewAttempt) -> Result<(), Error> {
+async fn insert_attempt(tx: &mut Tx, account: Account, nonce: u64, attempt: &NewAttempt, at: i64) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO attempts (hash, chain, sender, nonce, purpose, raw, max_fee, priority_fee, created_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (hash) DO NOTHING",
@@ -525,19 +567,25 @@ async fn insert_attempt(tx: &mut Tx, account: Account, nonce: u64, attempt: &New
     .bind(attempt.raw.to_vec())
     .bind(attempt.max_fee.to_string())
     .bind(attempt.priority_fee.to_string())
-    .bind(now_ms())
+    .bind(at)
     .execute(&mut **tx)
     .await?;
     Ok(())
 }
 
+/// Sends the job of a nonce back, unless another of its transactions is on its way or has done it.
 async fn back_to_quorum(tx: &mut Tx, account: Account, nonce: u64, detail: &str, retry_at: i64) -> Result<(), Error> {
-    let row = sqlx::query("SELECT job FROM transactions WHERE chain = $1 AND sender = $2 AND nonce = $3")
-        .bind(int(account.chain))
-        .bind(account.sender.to_vec())
-        .bind(int(nonce))
-        .fetch_optional(&mut **tx)
-        .await?;
+    let row = sqlx::query(
+        "SELECT t.job FROM transactions t WHERE t.chain = $1 AND t.sender = $2 AND t.nonce = $3 AND NOT EXISTS \
+         (SELECT 1 FROM transactions o WHERE o.job = t.job AND o.purpose = 'fulfil' \
+         AND NOT (o.chain = t.chain AND o.sender = t.sender AND o.nonce = t.nonce) \
+         AND (o.state = 'pending' OR (o.state IN ('mined', 'confirmed') AND o.succeeded = 1)))",
+    )
+    .bind(int(account.chain))
+    .bind(account.sender.to_vec())
+    .bind(int(nonce))
+    .fetch_optional(&mut **tx)
+    .await?;
     let Some(job) = row.and_then(|row| row.hash_opt("job").transpose()).transpose()? else { return Ok(()) };
     if shift_in(tx, job, State::Submitting, State::Quorum, "", detail).await? {
         sqlx::query("UPDATE jobs SET next_attempt = $1 WHERE id = $2")

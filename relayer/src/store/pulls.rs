@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 use super::jobs::{job_in, shift_in, timeline_in};
 use super::row::{Columns, int};
 use super::shares::sharing_in;
-use super::{Store, Tx};
+use super::{Store, Tx, Write};
 use crate::clock::now_ms;
 use crate::error::Error;
 use crate::job::{Job, Payload, UserPayload};
@@ -91,7 +91,7 @@ impl Store {
 
     async fn ask_for(&self, new: Asked, most_open: u64, most_own: u64) -> Result<Pulled, Error> {
         let id = new.id;
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Write::Ask).await?;
         let existing = job_in(&mut tx, id).await?;
         let to = match &existing {
             None => Some(State::Final),
@@ -192,6 +192,7 @@ async fn insert(tx: &mut Tx, new: Asked) -> Result<(), Error> {
     .execute(&mut **tx)
     .await?;
     if added.rows_affected() == 1 {
+        tx.moved(None, State::Final);
         timeline_in(tx, new.id, State::Final, "asked for over HTTP", now).await?;
     }
     Ok(())

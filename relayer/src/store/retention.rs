@@ -3,7 +3,7 @@
 use alloy_primitives::B256;
 
 use super::row::{Columns, int};
-use super::{Store, Tx};
+use super::{Store, Tx, Write};
 use crate::error::Error;
 use crate::job::USER_KIND;
 
@@ -56,7 +56,7 @@ impl Store {
     /// # Errors
     /// Database.
     pub async fn prune_requests(&self, before: i64, limit: usize) -> Result<usize, Error> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Write::Prune).await?;
         let rows = sqlx::query(
             "SELECT j.id FROM jobs j JOIN cursors c ON c.chain = j.chain WHERE j.kind = 'on-chain' \
              AND j.state IN ('done', 'expired', 'cancelled', 'refused', 'orphaned') AND j.since < $1 \
@@ -81,7 +81,7 @@ impl Store {
     }
 
     async fn prune(&self, kind: &str, before: i64, limit: usize) -> Result<usize, Error> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Write::Prune).await?;
         let rows = sqlx::query(
             "SELECT id FROM jobs WHERE kind = $1 AND state IN ('done', 'expired', 'refused') AND since < $2 \
              ORDER BY since LIMIT $3",

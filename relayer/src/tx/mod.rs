@@ -379,8 +379,13 @@ impl TxManager {
         tracing::info!(
             nonce = outgoing.nonce, hash = %attempt.hash, purpose = purpose.as_str(), why, "a transaction is replaced"
         );
+        let retry_at = self.retry_at(outgoing);
+        let known = last.signed.hash;
+        if !self.store.add_attempt(self.account, outgoing.nonce, known, &attempt, why, retry_at).await? {
+            // Another process of this account was faster; the next round sees what it did.
+            return Ok(Ok(()));
+        }
         self.metrics.replaced(self.account.chain, purpose);
-        self.store.add_attempt(self.account, outgoing.nonce, &attempt, why, self.retry_at(outgoing)).await?;
         self.send(outgoing.nonce, &attempt).await
     }
 
@@ -426,7 +431,9 @@ impl TxManager {
         let fees = Fees { max_fee: attempt.max_fee, priority_fee: attempt.priority_fee };
         let noop = self.sign(nonce, Purpose::Noop, self.account.sender, &Bytes::new(), NOOP_GAS, fees).await?;
         let detail = format!("the node refused the transaction: {why}");
-        self.store.add_attempt(self.account, nonce, &noop, &detail, now_ms() + PATIENCE_MS).await
+        let retry_at = now_ms() + PATIENCE_MS;
+        self.store.add_attempt(self.account, nonce, attempt.hash, &noop, &detail, retry_at).await?;
+        Ok(())
     }
 
     /// When a job whose transaction came to nothing is tried again.

@@ -54,7 +54,7 @@ pub(crate) async fn open(dir: &Path, instance: &str) -> Store {
 }
 
 pub(crate) fn rules(depth: u64) -> ChainRules {
-    ChainRules { chain: CHAIN, floor: Finality::Latest, depth, grace: GRACE }
+    ChainRules { chain: CHAIN, floor: Finality::Latest, depth, grace: GRACE, lead_ms: 60_000 }
 }
 
 pub(crate) fn request(nonce: u64, finality: u16, deadline: u64) -> (B256, GatewayRequest) {
