@@ -19,8 +19,7 @@ pub(super) async fn live() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Ready: the database answers, every chain is followed up to its head, by this process or by another one of its database,
-/// and the process is not about to end.
+/// Ready: the database answers, every chain is followed up to its head, and the process is not about to end.
 #[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "readiness", responses(
     (status = 200, description = "ready", body = Readiness),
     (status = 503, description = "not ready", body = Readiness),
