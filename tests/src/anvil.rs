@@ -69,22 +69,62 @@ pub struct Anvil {
     pub port: u16,
 }
 
+/// What a chain is like.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// Chain id.
+    pub chain_id: u64,
+    /// Most gas in a block.
+    pub gas_limit: u64,
+    /// When there is a block.
+    pub mining: Mining,
+}
+
+/// When there is a block.
+#[derive(Debug, Clone, Copy)]
+pub enum Mining {
+    /// Every so many seconds. Below one second the chain's clock runs ahead: block times are whole seconds, and rise.
+    Every(f64),
+    /// At once for each transaction.
+    Instant,
+    /// When a test says so.
+    Manual,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { chain_id: CHAIN_ID, gas_limit: 30_000_000, mining: Mining::Every(1.0) }
+    }
+}
+
 impl Anvil {
     /// Starts anvil with one block a second and finality that moves.
     ///
     /// # Errors
     /// It does not answer within 20 seconds.
     pub async fn start(logs: &Path, extra: &[&str]) -> Result<Self> {
+        Self::start_on(Terms::default(), logs, extra).await
+    }
+
+    /// The same on other terms.
+    ///
+    /// # Errors
+    /// It does not answer within 20 seconds.
+    pub async fn start_on(terms: Terms, logs: &Path, extra: &[&str]) -> Result<Self> {
         let port = paths::free_port()?;
-        let mut args: Vec<String> =
-            ["--port", &port.to_string(), "--block-time", "1", "--slots-in-an-epoch", "1", "--chain-id"]
-                .iter()
-                .map(ToString::to_string)
-                .collect();
-        args.push(CHAIN_ID.to_string());
-        args.extend(["--gas-limit", "30000000", "--quiet"].iter().map(ToString::to_string));
+        let (port_text, id, gas) = (port.to_string(), terms.chain_id.to_string(), terms.gas_limit.to_string());
+        let mut args =
+            ["--port", &port_text, "--slots-in-an-epoch", "1", "--chain-id", &id, "--gas-limit", &gas, "--quiet"]
+                .map(str::to_owned)
+                .to_vec();
+        match terms.mining {
+            Mining::Every(seconds) => args.extend(["--block-time".to_owned(), seconds.to_string()]),
+            Mining::Instant => {}
+            Mining::Manual => args.push("--no-mining".to_owned()),
+        }
         args.extend(extra.iter().map(ToString::to_string));
-        let process = Process::start("anvil", &paths::tool("anvil")?, &args, &[], logs)?;
+        let name = if terms.chain_id == CHAIN_ID { "anvil".to_owned() } else { format!("anvil-{id}") };
+        let process = Process::start(&name, &paths::tool("anvil")?, &args, &[], logs)?;
         let anvil = Self { process, port };
         for _ in 0..200 {
             if anvil.provider()?.get_block_number().await.is_ok() {
@@ -98,6 +138,19 @@ impl Anvil {
     /// JSON-RPC address.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Address for subscriptions.
+    pub fn ws_url(&self) -> String {
+        format!("ws://127.0.0.1:{}", self.port)
+    }
+
+    /// One of anvil's own methods.
+    ///
+    /// # Errors
+    /// It does not answer, or says no.
+    pub async fn rpc(&self, method: &'static str, params: serde_json::Value) -> Result<serde_json::Value> {
+        self.provider()?.client().request(method, params).await.with_context(|| method.to_owned())
     }
 
     /// A read-only provider.

@@ -4,6 +4,8 @@
 pub mod anvil;
 pub mod ballot;
 pub mod cluster;
+pub mod ground;
+pub mod harness;
 pub mod javascript;
 pub mod keygen;
 pub mod parties;
@@ -13,6 +15,7 @@ pub mod process;
 pub mod proxy;
 pub mod relayer;
 pub mod remains;
+pub mod stub;
 pub mod token;
 pub mod user;
 pub mod vote;

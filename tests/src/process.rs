@@ -44,6 +44,12 @@ impl Process {
         &self.name
     }
 
+    /// Seconds of processor time that the running process has used, and its resident memory now and at most, in bytes. Zeros
+    /// when it does not run, or when this machine has no `/proc`.
+    pub fn usage(&self) -> Usage {
+        self.id().map_or_else(Usage::default, Usage::of)
+    }
+
     /// Number of the running process.
     pub fn id(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
@@ -144,6 +150,37 @@ impl Drop for Process {
         // A paused process must wake to die.
         self.resume();
         self.kill();
+    }
+}
+
+/// Ticks per second in which Linux tells processor time, whatever its own clock is.
+const TICKS: f64 = 100.0;
+
+/// What a process takes of the machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// Processor time since its start, in seconds.
+    pub cpu: f64,
+    /// Resident memory, in bytes.
+    pub rss: u64,
+    /// The most that it ever was.
+    pub peak: u64,
+}
+
+impl Usage {
+    /// Of a process by its number.
+    pub fn of(pid: u32) -> Self {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let status = read("status");
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) << 10
+        };
+        // The name of the program stands in parentheses and may hold anything; user and system time are fields 14 and 15.
+        let stat = read("stat");
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let ticks: u32 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
+        Self { cpu: f64::from(ticks) / TICKS, rss: bytes("VmRSS:"), peak: bytes("VmHWM:") }
     }
 }
 
