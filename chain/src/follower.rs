@@ -16,9 +16,9 @@ mod tests;
 pub use crate::rpc::BlockRef;
 pub use alloy::rpc::types::Log;
 
-use crate::rpc::{Chain, RpcError};
+use crate::rpc::{Chain, EndpointReport, RpcError};
 use alloy::primitives::Address;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use scan::Scan;
 use std::{future::Future, time::Duration};
 use tokio::sync::watch;
@@ -90,6 +90,8 @@ pub struct FollowerStatus {
     pub rounds: u64,
     /// Why the last look failed, if it did.
     pub error: Option<String>,
+    /// The endpoints, when they were last compared: every [`SURVEY_TICKS`] looks.
+    pub endpoints: Vec<EndpointReport>,
 }
 
 /// Why one look at the chain failed. The follower tries again.
@@ -129,7 +131,7 @@ pub struct Follower<S> {
 /// Failed looks in a row before the wait between them stops growing.
 const MAX_BACKOFF_STEPS: u32 = 5;
 /// Ticks between two comparisons of the endpoints.
-const SURVEY_TICKS: u64 = 32;
+pub const SURVEY_TICKS: u64 = 32;
 /// Blocks that the active endpoint may be behind the best one.
 const MAX_LAG: u64 = 3;
 
@@ -155,15 +157,22 @@ impl<S: Sink> Follower<S> {
 
     async fn follow(&mut self) {
         let mut heads = None;
+        let mut pushing = self.chain.active();
         let mut failures = 0;
         for tick in 0u64.. {
-            if tick % SURVEY_TICKS == 0 && self.chain.endpoint_count() > 1 {
-                self.chain.survey(MAX_LAG).await;
+            if tick % SURVEY_TICKS == 0 {
+                let endpoints = self.chain.survey(MAX_LAG).await;
+                self.status.send_modify(|status| status.endpoints = endpoints);
             }
             let result = self.scan.round().await;
             failures = if result.is_ok() { 0 } else { failures + 1 };
             self.report(result);
+            // An endpoint that is left, or does not answer, may never push again without its stream's end.
+            if failures > 0 || self.chain.active() != pushing {
+                heads = None;
+            }
             if heads.is_none() {
+                pushing = self.chain.active();
                 heads = self.chain.new_heads().await;
             }
             let wait = self.tick * 2u32.pow(failures.min(MAX_BACKOFF_STEPS));
@@ -172,6 +181,8 @@ impl<S: Sink> Follower<S> {
                 // A stream that ended wakes at once; the next round asks for a new one.
                 pushed = next(&mut heads), if heads.is_some() && failures == 0 => if pushed.is_none() { heads = None },
             }
+            // One look answers all pushes that are here by now.
+            while let Some(Some(())) = next(&mut heads).now_or_never() {}
         }
     }
 
@@ -188,7 +199,8 @@ impl<S: Sink> Follower<S> {
         let (cursor, head, finalized) = self.scan.position();
         self.status.send_modify(|status| {
             let rounds = status.rounds + u64::from(error.is_none());
-            *status = FollowerStatus { cursor, head, finalized, rounds, error };
+            let endpoints = std::mem::take(&mut status.endpoints);
+            *status = FollowerStatus { cursor, head, finalized, rounds, error, endpoints };
         });
     }
 }

@@ -3,7 +3,8 @@
 //! twin in Solidity, and both are held to the same golden files in `tests/golden`.
 //!
 //! With the feature `rpc` the crate also talks to a chain: bindings from the compiled ABI ([`abi`]), a set of RPC endpoints
-//! with failover ([`rpc`]) and the block follower ([`follower`]).
+//! with failover ([`rpc`]) and the block follower ([`follower`]). The feature `faults` adds an endpoint that misbehaves on
+//! command, for tests.
 
 #[cfg(feature = "rpc")]
 pub mod abi;
@@ -12,6 +13,8 @@ pub mod computed;
 pub mod context;
 pub mod eip712;
 pub mod extra_data;
+#[cfg(all(feature = "rpc", any(test, feature = "faults")))]
+pub mod faults;
 #[cfg(feature = "rpc")]
 pub mod follower;
 pub mod handle;

@@ -1,14 +1,16 @@
 //! One host chain through one or several RPC endpoints, with failover.
 //!
 //! An endpoint is used only after it has named the expected chain id. Calls go to the active endpoint; when its transport
-//! fails, times out or limits the rate, the next one is tried and becomes active. An answer of the node, a revert included,
-//! is an answer: it is not asked for elsewhere. [`Chain::survey`] compares the endpoints with each other, and
+//! fails, times out or limits the rate, or the node has nothing but an error to say, the next one is tried and becomes
+//! active. A call that reverts is answered: it is not asked for elsewhere. An endpoint that limits the rate is left alone for
+//! as long as it wants. Transactions go to all endpoints. [`Chain::survey`] compares the endpoints with each other, and
 //! [`Chain::call_agreed`] wants the same result from all that answer.
 
 mod calls;
 mod endpoint;
 mod error;
 mod http;
+mod several;
 
 pub use alloy::{
     eips::BlockId,
@@ -27,7 +29,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -78,6 +80,8 @@ struct Inner {
 struct Agreed {
     safe: AtomicU64,
     finalized: AtomicU64,
+    /// How often in a row no other endpoint answered.
+    alone: AtomicU32,
 }
 
 impl Chain {
@@ -129,6 +133,11 @@ impl Chain {
         self.inner.chain_id
     }
 
+    /// Place of the endpoint in use.
+    pub(crate) fn active(&self) -> usize {
+        self.inner.active.load(Ordering::Relaxed)
+    }
+
     /// How many endpoints there are.
     #[must_use]
     pub fn endpoint_count(&self) -> usize {
@@ -143,10 +152,11 @@ impl Chain {
         self.try_each(|endpoint| endpoint.provider(self.chain_id()).boxed()).await
     }
 
-    /// Runs an operation on the active endpoint, on the next ones if the endpoint fails.
+    /// Runs an operation on the active endpoint, on the next ones if the endpoint fails or its node answers with an error
+    /// other than a revert.
     ///
     /// # Errors
-    /// The node's own error, or the last endpoint's failure.
+    /// The revert, or if no endpoint does better, the error that says most: a node's own before an endpoint's failure.
     pub async fn run<T, F>(&self, operation: impl Fn(DynProvider) -> F + Send + Sync) -> Result<T, RpcError>
     where
         F: Future<Output = TransportResult<T>> + Send,
@@ -166,10 +176,12 @@ impl Chain {
         for step in 0..endpoints.len() {
             let index = (first + step) % endpoints.len();
             match operation(&endpoints[index]).await {
-                Err(error) if error.is_endpoint_failure() => {
-                    tracing::warn!(chain = self.chain_id(), endpoint = %endpoints[index], %error, "RPC endpoint failed");
-                    // Of several failures the one that the caller can do something about.
-                    if !last.wants_less() || error.wants_less() {
+                Err(error) if !error.is_revert() => {
+                    // Who limits the rate has been named when that began.
+                    if error.is_endpoint_failure() && !matches!(error, RpcError::RateLimited { .. }) {
+                        tracing::warn!(chain = self.chain_id(), endpoint = %endpoints[index], %error, "RPC endpoint failed");
+                    }
+                    if error.rank() > last.rank() {
                         last = error;
                     }
                 }

@@ -2,6 +2,7 @@
 
 use super::{BlockRef, FollowError, FollowerConfig, Log, Sink, Step, settled};
 use crate::rpc::{Chain, Filter, Heights, RpcError};
+use alloy::primitives::{Bloom, BloomInput};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
 
@@ -46,6 +47,10 @@ impl<S: Sink> Scan<S> {
         }
         let heights = self.chain.heights().await?;
         let mut orphaned = self.fork(&heights).await?;
+        if !orphaned.is_empty() {
+            // Another chain looks like a deep reorganisation: nothing is undone on the word of a node that serves one.
+            self.chain.identify().await?;
+        }
         self.head = heights.latest.number;
         let heights_changed = heights.safe > self.safe || heights.finalized > self.finalized;
         // They never go back, but neither does a false answer stay above the head.
@@ -111,19 +116,23 @@ impl<S: Sink> Scan<S> {
 
     async fn canonical(&self, number: u64) -> Result<BlockRef, FollowError> {
         let block = self.chain.block_by_number(number).await?;
-        Ok(block.ok_or_else(|| RpcError::BlockUnknown(number.to_string()))?)
+        at_height(block, number)
     }
 
     fn filter(&self) -> Filter {
         Filter::new().address(self.config.addresses.clone())
     }
 
+    fn may_hold_ours(&self, bloom: &Bloom) -> bool {
+        self.config.addresses.iter().any(|address| bloom.contains_input(BloomInput::Raw(address.as_slice())))
+    }
+
     /// One window of settled blocks: those with logs, and its last block.
     async fn window(&mut self, from: u64, settled: u64) -> Result<Vec<(BlockRef, Vec<Log>)>, FollowError> {
-        let (to, logs) = loop {
+        let (last, logs) = loop {
             let to = settled.min(from.saturating_add(self.window - 1));
-            match self.chain.logs(&self.filter().from_block(from).to_block(to)).await {
-                Ok(logs) => break (to, logs),
+            match self.chain.logs_up_to(&self.filter().from_block(from), to).await {
+                Ok((logs, last)) => break (at_height(last, to)?, logs),
                 // At one block it is a real error.
                 Err(error) if error.wants_less() && to > from => {
                     self.window = ((to - from) / 2).max(1);
@@ -132,6 +141,7 @@ impl<S: Sink> Scan<S> {
             }
         };
         self.window = (self.window * 2).min(self.config.max_window.max(1));
+        let to = last.number;
         let mut by_block = BTreeMap::<u64, Vec<Log>>::from([(to, Vec::new())]);
         for log in logs {
             let number = log.block_number.ok_or(FollowError::Moved(from))?;
@@ -142,7 +152,10 @@ impl<S: Sink> Scan<S> {
         }
         let scan = &*self;
         stream::iter(by_block)
-            .map(|(number, logs)| async move { sealed(scan.canonical(number).await?, logs) })
+            .map(|(number, logs)| async move {
+                let block = if number == to { last } else { scan.canonical(number).await? };
+                sealed(block, logs)
+            })
             .buffered(CONCURRENCY)
             .try_collect()
             .await
@@ -157,8 +170,18 @@ impl<S: Sink> Scan<S> {
     ) -> Result<Vec<(BlockRef, Vec<Log>)>, FollowError> {
         let mut reading = stream::iter((from..=head).take(BLOCKS_PER_STEP))
             .map(|number| async move {
-                let block = self.canonical(number).await?;
-                let logs = self.chain.logs(&self.filter().at_block_hash(block.hash)).await?;
+                let (block, bloom) = self.chain.block_and_bloom(number).await?.unzip();
+                let block = at_height(block, number)?;
+                let filter = self.filter().at_block_hash(block.hash);
+                let mut logs = self.chain.logs(&filter).await?;
+                if logs.is_empty() && bloom.flatten().is_some_and(|bloom| self.may_hold_ours(&bloom)) {
+                    // Usually somebody else's logs have the same bits; but a node that is still at work on this block, or
+                    // lies, would make us skip a request for ever.
+                    logs = self.chain.logs_anywhere(&filter).await;
+                    if !logs.is_empty() {
+                        tracing::warn!(chain = self.chain.chain_id(), number, "an RPC endpoint leaves out logs");
+                    }
+                }
                 sealed(block, logs)
             })
             .buffered(CONCURRENCY);
@@ -208,11 +231,19 @@ impl<S: Sink> Scan<S> {
     }
 }
 
-/// Checks that the logs are those of the block, and puts them in order.
+/// The block that was asked for, and no other.
+fn at_height(block: Option<BlockRef>, number: u64) -> Result<BlockRef, FollowError> {
+    let block = block.ok_or_else(|| RpcError::BlockUnknown(number.to_string()))?;
+    if block.number == number { Ok(block) } else { Err(FollowError::Moved(number)) }
+}
+
+/// Checks that the logs are those of the block, and puts each of them in its place once.
 fn sealed(block: BlockRef, mut logs: Vec<Log>) -> Result<(BlockRef, Vec<Log>), FollowError> {
-    if logs.iter().any(|log| log.block_hash != Some(block.hash) || log.removed) {
+    let strange = |log: &Log| log.block_hash != Some(block.hash) || log.log_index.is_none() || log.removed;
+    if logs.iter().any(strange) {
         return Err(FollowError::Moved(block.number));
     }
     logs.sort_by_key(|log| log.log_index);
+    logs.dedup_by_key(|log| log.log_index);
     Ok((block, logs))
 }

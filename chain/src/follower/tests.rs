@@ -1,9 +1,13 @@
 //! Against real anvil.
 
+mod faults;
+mod outages;
+
 use super::*;
 use crate::{
+    faults::{Answer, FaultyRpc, Wire},
     rpc::AnswerLimits,
-    testing::{Answer, Anvil, CHAIN, Proxy, Server, summary},
+    testing::{Anvil, CHAIN, summary},
 };
 use alloy::primitives::B256;
 use std::sync::{
@@ -214,7 +218,7 @@ async fn a_restart_resumes_at_the_cursor_whatever_happened_meanwhile() {
 #[tokio::test]
 async fn an_rpc_outage_is_survived_and_said() {
     let anvil = Anvil::start().await;
-    let proxy = Proxy::to(anvil.port).await;
+    let proxy = Wire::to(anvil.port).await.expect("a port");
     let chain = Chain::connect(&[proxy.url()], CHAIN).await.expect("up");
     let mut running = Running::start(chain, &anvil, &Memory::default(), 100);
     anvil.log(1).await;
@@ -231,7 +235,7 @@ async fn an_rpc_outage_is_survived_and_said() {
 #[tokio::test]
 async fn another_endpoint_takes_over() {
     let anvil = Anvil::start().await;
-    let proxies = [Proxy::to(anvil.port).await, Proxy::to(anvil.port).await];
+    let proxies = [Wire::to(anvil.port).await.expect("a port"), Wire::to(anvil.port).await.expect("a port")];
     let urls = [proxies[0].url(), proxies[1].url()];
     proxies[0].cut();
     let chain = Chain::connect(&urls, CHAIN).await.expect("one is up");
@@ -276,14 +280,14 @@ async fn a_window_whose_logs_are_too_large_is_halved() {
 }
 
 /// An endpoint that calls the newest block final as long as it lies.
-async fn liar(anvil: &Anvil) -> (Server, Arc<AtomicBool>) {
+async fn liar(anvil: &Anvil) -> (FaultyRpc, Arc<AtomicBool>) {
     let lies = Arc::new(AtomicBool::new(true));
     let lying = lies.clone();
-    let server = Server::start(anvil.port, move |request| {
+    let server = FaultyRpc::with(anvil.port, move |request| {
         let lie = lying.load(Ordering::Relaxed);
         Answer::Forward(if lie { request.replace("\"finalized\"", "\"latest\"") } else { request })
     });
-    (server.await, lies)
+    (server.await.expect("a port"), lies)
 }
 
 #[tokio::test]
@@ -370,7 +374,7 @@ async fn new_heads_wake_the_follower_over_a_websocket() {
 async fn any_sequence_of_events_ends_in_the_canonical_logs() {
     for seed in 1..=3u64 {
         let anvil = Anvil::start().await;
-        let proxy = Proxy::to(anvil.port).await;
+        let proxy = Wire::to(anvil.port).await.expect("a port");
         let urls = [proxy.url(), anvil.url()];
         let sink = Memory::default();
         let mut chain = Chain::connect(&urls, CHAIN).await.expect("up");

@@ -1,24 +1,31 @@
 //! The calls that the rest of the system makes.
 
-use super::{BlockId, BlockRef, Chain, EndpointReport, Filter, Heights, Log, RpcError, endpoint::Endpoint};
+use super::{BlockId, BlockRef, Chain, Filter, Heights, Log, RpcError, endpoint::Endpoint};
 use alloy::{
     eips::BlockNumberOrTag,
     network::TransactionBuilder,
-    primitives::{Address, B256, Bytes, U64},
+    primitives::{Address, B256, Bloom, Bytes, U64},
     providers::{DynProvider, Provider, utils::Eip1559Estimation},
     rpc::types::{TransactionReceipt, TransactionRequest},
     sol_types::SolCall,
     transports::TransportResult,
 };
-use futures::{FutureExt, StreamExt, future::join_all, stream::BoxStream};
+use futures::{
+    FutureExt, StreamExt,
+    future::join_all,
+    stream::{BoxStream, FuturesUnordered},
+};
 use serde::Deserialize;
 use std::{borrow::Cow, sync::atomic::Ordering, time::Duration};
 use tokio::time::timeout;
 
-/// How long another endpoint may take to confirm a height: the others' answer waits for it.
-const SECOND_OPINION: Duration = Duration::from_secs(3);
+/// How long another endpoint may take to say what it thinks: the others' answer waits for it.
+pub(super) const SECOND_OPINION: Duration = Duration::from_secs(3);
+/// Questions in a row that no other endpoint answered after which the one that is left is believed. Otherwise a chain with two
+/// endpoints would have nothing final any more when one is gone for good.
+const ALONE_AFTER: u32 = 20;
 
-/// The fields of a header that every chain has.
+/// The fields of a header that every chain has, and the one that says which contracts logged something.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Header {
@@ -26,6 +33,7 @@ struct Header {
     hash: B256,
     parent_hash: B256,
     timestamp: U64,
+    logs_bloom: Option<Bloom>,
 }
 
 impl From<Header> for BlockRef {
@@ -39,10 +47,13 @@ impl From<Header> for BlockRef {
     }
 }
 
+async fn header(provider: &DynProvider, tag: Cow<'static, str>) -> TransportResult<Option<Header>> {
+    provider.client().request("eth_getBlockByNumber", (tag, false)).await
+}
+
 /// A block by tag or hex number.
 pub(super) async fn block(provider: &DynProvider, tag: Cow<'static, str>) -> TransportResult<Option<BlockRef>> {
-    let header: Option<Header> = provider.client().request("eth_getBlockByNumber", (tag, false)).await?;
-    Ok(header.map(BlockRef::from))
+    Ok(header(provider, tag).await?.map(BlockRef::from))
 }
 
 /// A tag that the chain may not name yet.
@@ -102,16 +113,40 @@ impl Chain {
 
     /// Raises the agreed heights to what another endpoint vouches for.
     async fn ask_others(&self, asked: &Endpoint, claimed: &Heights) {
+        let agreed = &self.inner.agreed;
         let others = self.inner.endpoints.iter().filter(|endpoint| !std::ptr::eq(*endpoint, asked));
-        let answers = join_all(others.map(|endpoint| async move {
-            let answer = endpoint.run(self.chain_id(), |provider| async move { tagged_numbers(&provider).await });
-            timeout(SECOND_OPINION, answer).await.ok()?.ok()
-        }))
-        .await;
-        for (safe, finalized) in answers.into_iter().flatten() {
-            self.inner.agreed.safe.fetch_max(safe.min(claimed.safe), Ordering::Relaxed);
-            self.inner.agreed.finalized.fetch_max(finalized.min(claimed.finalized), Ordering::Relaxed);
+        let mut answers: FuturesUnordered<_> = others
+            .map(|endpoint| async move {
+                let answer = endpoint.run(self.chain_id(), |provider| async move { tagged_numbers(&provider).await });
+                timeout(SECOND_OPINION, answer).await.ok()?.ok()
+            })
+            .collect();
+        let mut alone = true;
+        while let Some(answer) = answers.next().await {
+            let Some((safe, finalized)) = answer else { continue };
+            alone = false;
+            agreed.safe.fetch_max(safe.min(claimed.safe), Ordering::Relaxed);
+            agreed.finalized.fetch_max(finalized.min(claimed.finalized), Ordering::Relaxed);
+            // Whoever is slow or down holds up nobody when the others suffice.
+            if safe >= claimed.safe && finalized >= claimed.finalized {
+                break;
+            }
         }
+        if !alone {
+            agreed.alone.store(0, Ordering::Relaxed);
+        } else if agreed.alone.fetch_add(1, Ordering::Relaxed) >= ALONE_AFTER {
+            tracing::warn!(chain = self.chain_id(), endpoint = %asked, "no other RPC endpoint answers: this one is believed");
+            agreed.safe.fetch_max(claimed.safe, Ordering::Relaxed);
+            agreed.finalized.fetch_max(claimed.finalized, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes sure that the endpoint in use still serves the chain that it named when it was connected.
+    ///
+    /// # Errors
+    /// [`RpcError::WrongChain`], or the endpoint does not answer.
+    pub async fn identify(&self) -> Result<(), RpcError> {
+        self.inner.endpoints[self.active()].identify(self.chain_id()).await
     }
 
     /// The canonical block of this height, if the chain is that long.
@@ -120,6 +155,12 @@ impl Chain {
     /// When no endpoint answers.
     pub async fn block_by_number(&self, number: u64) -> Result<Option<BlockRef>, RpcError> {
         self.run(|provider| async move { block(&provider, format!("{number:#x}").into()).await }).await
+    }
+
+    /// The canonical block of this height with the filter of what was logged in it, if the node has one.
+    pub(crate) async fn block_and_bloom(&self, number: u64) -> Result<Option<(BlockRef, Option<Bloom>)>, RpcError> {
+        let found = self.run(|provider| async move { header(&provider, format!("{number:#x}").into()).await }).await?;
+        Ok(found.map(|header| (header.logs_bloom, header)).map(|(bloom, header)| (header.into(), bloom)))
     }
 
     /// The block with this hash, canonical or not, if the endpoint still has it.
@@ -144,6 +185,34 @@ impl Chain {
             async move { provider.get_logs(&filter).await }
         })
         .await
+    }
+
+    /// Logs of a filter that ends at block `to`, and that block, both of the same endpoint: one that does not have the block
+    /// may not have all the logs either.
+    pub(crate) async fn logs_up_to(&self, filter: &Filter, to: u64) -> Result<(Vec<Log>, Option<BlockRef>), RpcError> {
+        self.run(|provider| {
+            let filter = filter.clone().to_block(to);
+            async move { Ok((provider.get_logs(&filter).await?, block(&provider, format!("{to:#x}").into()).await?)) }
+        })
+        .await
+    }
+
+    /// Logs of a filter that are not to be missed: as the first endpoint says that has any, and the active one asked last.
+    pub(crate) async fn logs_anywhere(&self, filter: &Filter) -> Vec<Log> {
+        let (endpoints, active) = (&self.inner.endpoints, self.active());
+        for step in 1..=endpoints.len() {
+            let endpoint = &endpoints[(active + step) % endpoints.len()];
+            let asked = endpoint.run(self.chain_id(), |provider| {
+                let filter = filter.clone();
+                async move { provider.get_logs(&filter).await }
+            });
+            if let Ok(Ok(logs)) = timeout(SECOND_OPINION, asked).await
+                && !logs.is_empty()
+            {
+                return logs;
+            }
+        }
+        Vec::new()
     }
 
     /// A read-only call, decoded.
@@ -239,19 +308,6 @@ impl Chain {
         self.run(|provider| async move { provider.get_transaction_count(account).block_id(at).await }).await
     }
 
-    /// Hands in a signed transaction.
-    ///
-    /// # Errors
-    /// The node's error as it is ("already known", "nonce too low", …), or when no endpoint answers.
-    pub async fn send_raw(&self, transaction: &[u8]) -> Result<B256, RpcError> {
-        let transaction = Bytes::copy_from_slice(transaction);
-        self.run(|provider| {
-            let transaction = transaction.clone();
-            async move { provider.client().request("eth_sendRawTransaction", (transaction,)).await }
-        })
-        .await
-    }
-
     /// Receipt of a mined transaction.
     ///
     /// # Errors
@@ -262,61 +318,13 @@ impl Chain {
 
     /// Wakes on every new head, if the active endpoint can push. The stream ends with the connection.
     pub async fn new_heads(&self) -> Option<BoxStream<'static, ()>> {
-        let endpoint = &self.inner.endpoints[self.inner.active.load(Ordering::Relaxed)];
+        let endpoint = &self.inner.endpoints[self.active()];
         if !endpoint.is_websocket() {
             return None;
         }
-        let subscribed =
-            endpoint.run(self.chain_id(), |provider| async move { provider.subscribe_blocks().await }).await;
-        subscribed.ok().map(|subscription| subscription.into_stream().map(|_| ()).boxed())
-    }
-
-    /// Compares all endpoints at the highest height that all who answer have, and says aloud what is wrong. If the
-    /// active endpoint is down, or more than `max_lag` blocks behind the best one that agrees with it, that one becomes active.
-    pub async fn survey(&self, max_lag: u64) -> Vec<EndpointReport> {
-        let endpoints = &self.inner.endpoints;
-        let heads = join_all(endpoints.iter().map(|endpoint| endpoint.head(self.chain_id()))).await;
-        let common = heads.iter().flatten().map(|head| head.number).min().unwrap_or(0);
-        let at_common = join_all(endpoints.iter().zip(&heads).map(|(endpoint, head)| async move {
-            head.as_ref().ok()?;
-            let block = |provider: DynProvider| async move { block(&provider, format!("{common:#x}").into()).await };
-            endpoint.run(self.chain_id(), block).await.ok().flatten().map(|block| block.hash)
-        }))
-        .await;
-        let active = self.inner.active.load(Ordering::Relaxed);
-        let reference = at_common[active].or_else(|| at_common.iter().flatten().next().copied());
-        let mut best = None;
-        let mut reports = Vec::with_capacity(endpoints.len());
-        for (index, (head, hash)) in heads.into_iter().zip(at_common).enumerate() {
-            let endpoint = &endpoints[index];
-            let disagrees = hash.is_some() && hash != reference;
-            if disagrees {
-                tracing::error!(
-                    chain = self.chain_id(), %endpoint, height = common, ?hash, ?reference,
-                    "RPC endpoints disagree about the chain"
-                );
-            }
-            match &head {
-                Ok(head) if !disagrees && best.is_none_or(|(_, number)| head.number > number) => {
-                    best = Some((index, head.number));
-                }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(chain = self.chain_id(), %endpoint, %error, "RPC endpoint failed"),
-            }
-            let head = head.map_err(|error| error.to_string());
-            reports.push(EndpointReport { endpoint: endpoint.label().to_owned(), head, disagrees });
-        }
-        if let Some((index, number)) = best {
-            let lag = reports[active].head.as_ref().map(|head| number.saturating_sub(head.number));
-            if index != active && lag.as_ref().map_or(true, |lag| *lag > max_lag) {
-                tracing::warn!(
-                    chain = self.chain_id(), from = %endpoints[active], to = %endpoints[index], ?lag,
-                    "the active RPC endpoint is down or behind; changed"
-                );
-                self.inner.active.store(index, Ordering::Relaxed);
-            }
-        }
-        reports
+        let subscribed = endpoint.run(self.chain_id(), |provider| async move { provider.subscribe_blocks().await });
+        let subscription = timeout(SECOND_OPINION, subscribed).await.ok()?.ok()?;
+        Some(subscription.into_stream().map(|_| ()).boxed())
     }
 }
 

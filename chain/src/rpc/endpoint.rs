@@ -1,15 +1,20 @@
 //! One RPC endpoint: connected when first needed, trusted only after it has named its chain.
 
-use super::{AnswerLimits, BlockRef, BoundedHttp, CALL_TIMEOUT, RpcError, Url, calls};
+use super::{AnswerLimits, BlockRef, BoundedHttp, RpcError, Url, calls};
 use alloy::{
     providers::{DynProvider, Provider, ProviderBuilder, WsConnect},
     transports::{TransportResult, ws::WebSocketConfig},
 };
-use std::{fmt, future::Future};
+use std::{
+    fmt,
+    future::Future,
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 use tokio::{sync::Mutex, time::timeout};
 
 /// What a comparison of the endpoints showed about one of them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointReport {
     /// Endpoint, without secrets.
     pub endpoint: String,
@@ -25,7 +30,21 @@ pub(super) struct Endpoint {
     websocket: bool,
     limits: AnswerLimits,
     provider: Mutex<Option<DynProvider>>,
+    rest: std::sync::Mutex<Rest>,
 }
+
+/// An endpoint that said we ask too often is left alone for a while.
+#[derive(Debug, Default)]
+struct Rest {
+    until: Option<Instant>,
+    /// How often in a row it said so.
+    times: u32,
+}
+
+/// Rest of an endpoint that does not say for how long it wants it; doubled each time …
+const SHORTEST_REST: Duration = Duration::from_millis(500);
+/// … up to this, and no more is granted to those who say.
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,7 +69,7 @@ impl Endpoint {
             "ws" | "wss" => true,
             _ => return Err(RpcError::BadUrl(label)),
         };
-        Ok(Self { url: url.clone(), label, websocket, limits, provider: Mutex::new(None) })
+        Ok(Self { url: url.clone(), label, websocket, limits, provider: Mutex::new(None), rest: Default::default() })
     }
 
     pub(super) fn label(&self) -> &str {
@@ -92,17 +111,48 @@ impl Endpoint {
     where
         F: Future<Output = TransportResult<T>>,
     {
-        let provider = self.provider(chain_id).await?;
-        let result = self.bounded(operation(provider)).await;
-        if result.as_ref().is_err_and(RpcError::is_endpoint_failure) {
+        if let Some(left) = self.resting() {
+            return Err(RpcError::RateLimited { endpoint: self.label.clone(), retry_after: Some(left) });
+        }
+        let result = match self.provider(chain_id).await {
+            Ok(provider) => self.bounded(operation(provider)).await,
+            Err(error) => Err(error),
+        };
+        match &result {
+            Err(RpcError::RateLimited { retry_after, .. }) => self.begin_rest(*retry_after),
             // Whatever answers at this address next time must name its chain again.
-            *self.provider.lock().await = None;
+            Err(error) if error.is_endpoint_failure() => *self.provider.lock().await = None,
+            _ => self.rest.lock().unwrap_or_else(PoisonError::into_inner).times = 0,
         }
         result
     }
 
+    fn resting(&self) -> Option<Duration> {
+        let until = self.rest.lock().unwrap_or_else(PoisonError::into_inner).until?;
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    fn begin_rest(&self, wanted: Option<Duration>) {
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let doubled = SHORTEST_REST.saturating_mul(2u32.saturating_pow(rest.times));
+        let rested = wanted.unwrap_or(doubled).clamp(SHORTEST_REST, LONGEST_REST);
+        rest.times = rest.times.saturating_add(1);
+        rest.until = Some(Instant::now() + rested);
+        tracing::warn!(endpoint = %self, ?rested, "the RPC endpoint limits the rate: it is left alone for a while");
+    }
+
+    /// Asks for the chain id once more: behind one address there may be another node than a moment ago.
+    pub(super) async fn identify(&self, chain_id: u64) -> Result<(), RpcError> {
+        let found = self.run(chain_id, |provider| async move { provider.get_chain_id().await }).await?;
+        if found == chain_id {
+            return Ok(());
+        }
+        *self.provider.lock().await = None;
+        Err(RpcError::WrongChain { endpoint: self.label.clone(), expected: chain_id, found })
+    }
+
     async fn bounded<T>(&self, call: impl Future<Output = TransportResult<T>>) -> Result<T, RpcError> {
-        match timeout(CALL_TIMEOUT, call).await {
+        match timeout(self.limits.patience, call).await {
             Ok(result) => result.map_err(|error| RpcError::from_transport(&self.label, error)),
             Err(_) => Err(RpcError::Timeout { endpoint: self.label.clone() }),
         }

@@ -23,12 +23,16 @@ use std::{
 use tower::Service;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// HTTP statuses of an endpoint that wants to be left alone for a while.
+const BUSY: [u16; 2] = [429, 503];
 /// Calls whose honest answers may be large: logs, and receipts, because a callback may log as much as its gas buys.
 const BULK: [&str; 2] = ["eth_getLogs", "eth_getTransactionReceipt"];
 
-/// How many bytes an answer may have.
+/// How many bytes an answer may have, and how long it may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerLimits {
+    /// Time for one call.
+    pub patience: Duration,
     /// Of ordinary calls.
     pub ordinary: usize,
     /// Of logs and receipts, and of any message of a WebSocket.
@@ -37,7 +41,7 @@ pub struct AnswerLimits {
 
 impl Default for AnswerLimits {
     fn default() -> Self {
-        Self { ordinary: 2 << 20, bulk: 32 << 20 }
+        Self { patience: CALL_TIMEOUT, ordinary: 2 << 20, bulk: 32 << 20 }
     }
 }
 
@@ -85,8 +89,8 @@ impl BoundedHttp {
     /// The HTTP client can't be set up.
     pub fn new(url: Url, limits: AnswerLimits) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
-            .timeout(CALL_TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(limits.patience)
+            .connect_timeout(CONNECT_TIMEOUT.min(limits.patience))
             .redirect(redirect::Policy::none())
             .build()?;
         Ok(Self { client, url, limits })
@@ -112,6 +116,13 @@ impl BoundedHttp {
             .await
             .map_err(TransportErrorKind::custom)?;
         let status = response.status();
+        if BUSY.contains(&status.as_u16()) {
+            // Seconds; a date is as good as nothing said.
+            let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let retry_after = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+            let body = String::new();
+            return Err(TransportErrorKind::http_error_with_retry_after(status.as_u16(), body, retry_after));
+        }
         let body = read(response, limit).await?;
         let answer = serde_json::from_slice::<ResponsePacket>(&body);
         if !status.is_success() {

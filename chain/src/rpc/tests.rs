@@ -1,8 +1,19 @@
 //! Against real anvil.
 
 use super::*;
-use crate::testing::{Answer, Anvil, CHAIN, Proxy, Server};
-use alloy::{eips::BlockNumberOrTag, primitives::Address, rpc::types::TransactionRequest, sol, sol_types::SolCall};
+use crate::{
+    faults::{Answer, Fault, FaultyRpc, Wire},
+    testing::{Anvil, CHAIN, SENDER},
+};
+use alloy::{
+    eips::{BlockNumberOrTag, Encodable2718},
+    network::{EthereumWallet, NetworkTransactionBuilder, TransactionBuilder},
+    primitives::Address,
+    rpc::types::TransactionRequest,
+    signers::local::PrivateKeySigner,
+    sol,
+    sol_types::SolCall,
+};
 
 sol! {
     function decimals() external view returns (uint8);
@@ -83,7 +94,7 @@ async fn endpoints_that_disagree_are_noticed() {
 #[tokio::test]
 async fn one_of_several_is_enough_for_an_agreed_call() {
     let anvil = Anvil::start().await;
-    let proxy = Proxy::to(anvil.port).await;
+    let proxy = Wire::to(anvil.port).await.expect("a port");
     let chain = connect(&[proxy.url(), anvil.url()]).await.expect("both up");
     let to = returning(&anvil, 9).await;
     proxy.cut();
@@ -124,13 +135,13 @@ async fn calls_read_at_one_canonical_block() {
 #[tokio::test]
 async fn no_answer_is_larger_than_it_may_be() {
     let anvil = Anvil::start().await;
-    let server = Server::start(anvil.port, |request| match request {
+    let server = FaultyRpc::with(anvil.port, |request| match request {
         request if request.contains("eth_chainId") => Answer::Forward(request),
         request if request.contains("eth_getTransactionCount") => Answer::Announced(1 << 40),
         _ => Answer::Endless,
     });
-    let server = server.await;
-    let limits = AnswerLimits { ordinary: 1 << 20, bulk: 4 << 20 };
+    let server = server.await.expect("a port");
+    let limits = AnswerLimits { ordinary: 1 << 20, bulk: 4 << 20, ..AnswerLimits::default() };
     let chain = Chain::with_limits(&[server.url()], CHAIN, limits).expect("a URL");
     let error = chain.block_by_number(1).await.expect_err("endless");
     assert!(matches!(error, RpcError::TooLarge { limit, .. } if limit == limits.ordinary), "{error}");
@@ -139,7 +150,7 @@ async fn no_answer_is_larger_than_it_may_be() {
     let error = chain.transaction_count(Address::ZERO, BlockId::latest()).await.expect_err("announced");
     assert!(matches!(error, RpcError::TooLarge { .. }), "{error}");
     // What the sockets hold between the two sides is taken from the server, too.
-    assert!(server.taken.load(Ordering::Relaxed) < 64 << 20);
+    assert!(server.taken() < 64 << 20);
     // An honest endpoint takes over.
     let chain = Chain::with_limits(&[server.url(), anvil.url()], CHAIN, limits).expect("URLs");
     assert_eq!(chain.heights().await.expect("heights").latest.hash, anvil.head().await);
@@ -160,7 +171,7 @@ async fn no_message_of_a_websocket_is_larger_than_it_may_be() {
 }
 
 /// An endpoint that says this height is the final one.
-async fn finalized_at(anvil: &Anvil, number: u64) -> Server {
+async fn finalized_at(anvil: &Anvil, number: u64) -> FaultyRpc {
     let block = format!(
         r#"{{"number":"{number:#x}","hash":"{hash}","parentHash":"{hash}","timestamp":"0x1"}}"#,
         hash = B256::repeat_byte(7)
@@ -168,7 +179,7 @@ async fn finalized_at(anvil: &Anvil, number: u64) -> Server {
     let answer = move |request: String| {
         if request.contains("\"finalized\"") { Answer::Result(block.clone()) } else { Answer::Forward(request) }
     };
-    Server::start(anvil.port, answer).await
+    FaultyRpc::with(anvil.port, answer).await.expect("a port")
 }
 
 #[tokio::test]
@@ -187,7 +198,7 @@ async fn of_several_endpoints_two_must_call_a_block_final() {
     let anvil = Anvil::start().await;
     anvil.mine(10).await;
     let (low, high) = (finalized_at(&anvil, 4).await, finalized_at(&anvil, 9).await);
-    let proxy = Proxy::to(anvil.port).await;
+    let proxy = Wire::to(anvil.port).await.expect("a port");
     for urls in [[high.url(), low.url()], [low.url(), high.url()]] {
         let chain = connect(&urls).await.expect("up");
         assert_eq!(chain.heights().await.expect("heights").finalized, 4);
@@ -200,4 +211,129 @@ async fn of_several_endpoints_two_must_call_a_block_final() {
     let chain = connect(&[high.url(), proxy.url()]).await.expect("one is up");
     let heights = chain.heights().await.expect("heights");
     assert_eq!((heights.latest.number, heights.finalized), (11, 0));
+}
+
+#[tokio::test]
+async fn when_the_other_endpoints_are_gone_for_good_the_last_one_is_believed() {
+    let anvil = Anvil::start().await;
+    anvil.mine(10).await;
+    let (said, gone) = (finalized_at(&anvil, 9).await, Wire::to(anvil.port).await.expect("a port"));
+    gone.cut();
+    let chain = connect(&[said.url(), gone.url()]).await.expect("one is up");
+    let mut looks = 0;
+    while chain.heights().await.expect("heights").finalized == 0 {
+        looks += 1;
+    }
+    assert!((10..100).contains(&looks), "{looks}");
+    // Somebody else is back, and has its say about what comes.
+    let (low, high) = (finalized_at(&anvil, 4).await, finalized_at(&anvil, 9).await);
+    let chain = connect(&[high.url(), low.url()]).await.expect("both up");
+    for _ in 0..100 {
+        assert_eq!(chain.heights().await.expect("heights").finalized, 4);
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_limits_the_rate_is_left_alone_for_as_long_as_it_wants() {
+    let anvil = Anvil::start().await;
+    let rpc = FaultyRpc::start(anvil.port).await.expect("a port");
+    let chain = connect(&[rpc.url()]).await.expect("up");
+    rpc.set(Fault::Status(429, Some(3600)));
+    let limited = |error: RpcError| match error {
+        RpcError::RateLimited { retry_after, .. } => retry_after.expect("a time").as_secs(),
+        other => panic!("{other}"),
+    };
+    assert_eq!(limited(chain.block_by_number(0).await.expect_err("limited")), 3600);
+    let asked = rpc.asked();
+    rpc.set(Fault::None);
+    for _ in 0..5 {
+        let left = limited(chain.block_by_number(0).await.expect_err("still limited"));
+        assert!(left <= 60, "nobody is waited for longer than a minute");
+    }
+    assert_eq!(rpc.asked(), asked, "and in that time it is not asked");
+    // Another one is.
+    let chain = connect(&[rpc.url(), anvil.url()]).await.expect("up");
+    rpc.set(Fault::Status(429, Some(3600)));
+    assert!(chain.block_by_number(0).await.expect("the other one").is_some());
+}
+
+#[tokio::test]
+async fn a_node_with_nothing_but_errors_is_left_for_another() {
+    let anvil = Anvil::start().await;
+    let rpc = FaultyRpc::start(anvil.port).await.expect("a port");
+    let chain = connect(&[rpc.url(), anvil.url()]).await.expect("up");
+    rpc.set(Fault::Error(-32601, "the method is not available"));
+    let asked = rpc.asked();
+    assert!(chain.heights().await.expect("the other one").latest.number > 0);
+    let to = returning(&anvil, 5).await;
+    assert_eq!(chain.call(to, &decimalsCall {}, BlockId::latest()).await.expect("the other one"), 5);
+    assert!(rpc.asked() > asked);
+    // Alone, its word is what there is.
+    let chain = Chain::new(&[rpc.url()], CHAIN).expect("a URL");
+    let error = chain.block_by_number(0).await.expect_err("an error");
+    assert!(matches!(error, RpcError::Answer { code: -32601, .. }), "{error}");
+}
+
+async fn signed(anvil: &Anvil, nonce: u64) -> Vec<u8> {
+    let key = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+    let wallet = EthereumWallet::from(key.parse::<PrivateKeySigner>().expect("a key"));
+    let request = TransactionRequest::default()
+        .with_to(anvil.logger)
+        .with_chain_id(CHAIN)
+        .with_nonce(nonce)
+        .with_gas_limit(100_000)
+        .with_max_fee_per_gas(10_000_000_000)
+        .with_max_priority_fee_per_gas(1);
+    request.build(&wallet).await.expect("signed").encoded_2718()
+}
+
+#[tokio::test]
+async fn a_transaction_reaches_the_chain_through_any_endpoint() {
+    let anvil = Anvil::start().await;
+    let rpc = FaultyRpc::start(anvil.port).await.expect("a port");
+    let limits = AnswerLimits { patience: std::time::Duration::from_secs(2), ..AnswerLimits::default() };
+    let chain = Chain::with_limits(&[rpc.url(), anvil.url()], CHAIN, limits).expect("URLs");
+    let faults = [Fault::Drop, Fault::Lose, Fault::Cut, Fault::Twice, Fault::Status(503, None), Fault::Silence];
+    let faults = faults.into_iter().chain([Fault::Error(-32601, "the method is not available")]);
+    for (nonce, fault) in (1..).zip(faults) {
+        chain.heights().await.expect("connected");
+        rpc.set(fault.clone());
+        let raw = signed(&anvil, nonce).await;
+        // Whether the node has it from one endpoint or the other: it has it.
+        match chain.send_raw(&raw).await {
+            Ok(hash) => assert_eq!(hash, alloy::primitives::keccak256(&raw), "{fault:?}"),
+            Err(error) => assert!(error.to_string().contains("already"), "{fault:?}: {error}"),
+        }
+        let pending = chain.transaction_count(SENDER, BlockId::pending()).await.expect("a count");
+        assert_eq!(pending, nonce + 1, "{fault:?}");
+        rpc.set(Fault::None);
+    }
+    let stranger = Anvil::with(&["--chain-id", "5"]).await;
+    rpc.set(Fault::Elsewhere(stranger.port));
+    let chain = Chain::new(&[rpc.url(), anvil.url()], CHAIN).expect("URLs");
+    chain.send_raw(&signed(&anvil, 8).await).await.expect("the right chain has it");
+}
+
+#[tokio::test]
+async fn a_count_that_decides_about_nonces_is_the_lowest_of_the_right_chain() {
+    let (anvil, other) = (Anvil::start().await, Anvil::with(&["--chain-id", "5"]).await);
+    for topic in 0..3 {
+        anvil.log(topic).await;
+        other.log(topic).await;
+        other.log(topic).await;
+    }
+    let rpc = FaultyRpc::start(anvil.port).await.expect("a port");
+    let chain = connect(&[rpc.url(), anvil.url()]).await.expect("up");
+    let lowest = || chain.lowest_transaction_count(SENDER, BlockId::latest());
+    assert_eq!(lowest().await.expect("a count"), 4);
+    rpc.set(Fault::StaleCounts(2));
+    assert_eq!(lowest().await.expect("a count"), 2);
+    rpc.set(Fault::Elsewhere(other.port));
+    assert_eq!(lowest().await.expect("a count"), 4);
+    rpc.set(Fault::None);
+    assert!(lowest().await.is_ok());
+    let chain = connect(&[rpc.url()]).await.expect("up");
+    rpc.set(Fault::Elsewhere(other.port));
+    let error = chain.lowest_transaction_count(SENDER, BlockId::latest()).await.expect_err("another chain");
+    assert!(matches!(error, RpcError::WrongChain { found: 5, .. }), "{error}");
 }

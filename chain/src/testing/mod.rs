@@ -1,10 +1,4 @@
-//! Real chains for tests: anvil, a contract that logs what it is called with, and a wire that can be cut.
-
-mod proxy;
-mod server;
-
-pub(crate) use proxy::Proxy;
-pub(crate) use server::{Answer, Server};
+//! Real chains for tests: anvil, and a contract that logs what it is called with.
 
 use crate::rpc::{Chain, Filter, Log, Url};
 use alloy::{
@@ -21,7 +15,7 @@ use std::{
 
 pub(crate) const CHAIN: u64 = 31337;
 /// First of anvil's own accounts.
-const SENDER: Address = address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
+pub(crate) const SENDER: Address = address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
 /// Returns code that emits LOG1 with the first word of the calldata: PUSH0 CALLDATALOAD PUSH0 PUSH0 LOG1 STOP.
 const LOGGER: Bytes = bytes!("655f355f5fa1005f526006601af3");
 
@@ -131,7 +125,12 @@ impl Anvil {
 
     /// Replaces the last blocks by as many others; the first of them holds these logs.
     pub(crate) async fn reorg(&self, depth: u64, topics: &[u64]) {
-        let pairs: Vec<Value> = topics.iter().map(|topic| json!([self.logging(*topic), 0])).collect();
+        self.reorg_at(depth, &topics.iter().map(|topic| (*topic, 0)).collect::<Vec<_>>()).await;
+    }
+
+    /// Replaces the last blocks by as many others, with these logs at these places among them.
+    pub(crate) async fn reorg_at(&self, depth: u64, logs: &[(u64, u64)]) {
+        let pairs: Vec<Value> = logs.iter().map(|(topic, place)| json!([self.logging(*topic), place])).collect();
         let _: Value = self.rpc("anvil_reorg", json!([depth, pairs])).await;
     }
 
