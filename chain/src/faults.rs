@@ -77,6 +77,8 @@ pub enum Fault {
     Status(u16, Option<u64>),
     /// See [`Answer::Error`].
     Error(i64, &'static str),
+    /// See [`Answer::Result`].
+    Result(&'static str),
     /// See [`Answer::Elsewhere`].
     Elsewhere(u16),
     /// The newest block is this one, and the rest is as it is.
@@ -101,6 +103,7 @@ impl Fault {
             Self::Silence => Answer::Silence,
             Self::Status(status, retry_after) => Answer::Status(*status, *retry_after),
             Self::Error(code, message) => Answer::Error(*code, (*message).to_owned()),
+            Self::Result(result) => Answer::Result((*result).to_owned()),
             Self::Elsewhere(port) => Answer::Elsewhere(*port, request),
             Self::StaleHead(number) if request.contains("eth_getBlockByNumber") => {
                 Answer::Forward(request.replace("\"latest\"", &format!("\"{number:#x}\"")))
@@ -126,9 +129,16 @@ fn doubled(answer: String) -> String {
 /// The endpoint. Ends when dropped.
 pub struct FaultyRpc {
     port: u16,
-    fault: Arc<Mutex<Fault>>,
+    fault: Arc<Mutex<Met>>,
     counts: Arc<Counts>,
     task: JoinHandle<()>,
+}
+
+/// A fault, and the only method that meets it, if not all do.
+#[derive(Default)]
+struct Met {
+    fault: Fault,
+    only: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -160,9 +170,13 @@ impl FaultyRpc {
     /// # Errors
     /// No port is free.
     pub async fn start(target: u16) -> io::Result<Self> {
-        let fault = Arc::new(Mutex::new(Fault::None));
+        let fault = Arc::new(Mutex::new(Met::default()));
         let current = fault.clone();
-        let answer = move |request| current.lock().unwrap_or_else(PoisonError::into_inner).answer(request);
+        let answer = move |request: String| {
+            let met = current.lock().unwrap_or_else(PoisonError::into_inner);
+            let spared = met.only.is_some_and(|method| !request.contains(method));
+            if spared { Answer::Forward(request) } else { met.fault.answer(request) }
+        };
         Self::serve(target, fault, answer).await
     }
 
@@ -176,7 +190,7 @@ impl FaultyRpc {
 
     async fn serve(
         target: u16,
-        fault: Arc<Mutex<Fault>>,
+        fault: Arc<Mutex<Met>>,
         answer: impl Fn(String) -> Answer + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -197,9 +211,14 @@ impl FaultyRpc {
         Ok(Self { port, fault, counts, task })
     }
 
-    /// From now on, requests meet this fault.
+    /// From now on, all requests meet this fault.
     pub fn set(&self, fault: Fault) {
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Met { fault, only: None };
+    }
+
+    /// From now on, requests of this method meet this fault, and no others do.
+    pub fn set_for(&self, method: &'static str, fault: Fault) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Met { fault, only: Some(method) };
     }
 
     /// Requests so far.

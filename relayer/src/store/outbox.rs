@@ -226,7 +226,7 @@ impl Store {
         Ok(())
     }
 
-    /// Closes a gap: stores a no-op for a reserved nonce that no row holds.
+    /// Closes a gap: stores a no-op for a reserved nonce that no row holds, or one that was given up as lost.
     ///
     /// # Errors
     /// Database.
@@ -238,8 +238,19 @@ impl Store {
         gas_limit: u64,
     ) -> Result<(), Error> {
         let mut tx = self.begin(Write::FillGap).await?;
-        let new = NewTransaction { job: None, target: account.sender, data: Bytes::new(), gas_limit };
-        insert_transaction(&mut tx, account, nonce, &new, Purpose::Noop).await?;
+        let lost = sqlx::query(
+            "UPDATE transactions SET state = 'pending', purpose = 'noop' \
+             WHERE chain = $1 AND sender = $2 AND nonce = $3 AND state = 'lost'",
+        )
+        .bind(int(account.chain))
+        .bind(account.sender.to_vec())
+        .bind(int(nonce))
+        .execute(&mut *tx)
+        .await?;
+        if lost.rows_affected() == 0 {
+            let new = NewTransaction { job: None, target: account.sender, data: Bytes::new(), gas_limit };
+            insert_transaction(&mut tx, account, nonce, &new, Purpose::Noop).await?;
+        }
         insert_attempt(&mut tx, account, nonce, attempt, now_ms()).await?;
         tx.commit().await?;
         Ok(())
@@ -448,12 +459,12 @@ impl Store {
             .u64("n")
     }
 
-    /// All nonces from `first` on that have a row.
+    /// All nonces from `first` on that have a row, and were not given up: what the chain has not counted is not lost.
     ///
     /// # Errors
     /// Database.
     pub async fn nonces_from(&self, account: Account, first: u64) -> Result<Vec<u64>, Error> {
-        sqlx::query("SELECT nonce FROM transactions WHERE chain = $1 AND sender = $2 AND nonce >= $3 ORDER BY nonce")
+        sqlx::query("SELECT nonce FROM transactions WHERE chain = $1 AND sender = $2 AND nonce >= $3 AND state <> 'lost' ORDER BY nonce")
             .bind(int(account.chain))
             .bind(account.sender.to_vec())
             .bind(int(first))

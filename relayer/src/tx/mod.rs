@@ -166,7 +166,7 @@ impl TxManager {
         loop {
             let nonce = match self.store.next_nonce(self.account).await? {
                 Some(nonce) => nonce,
-                None => match self.node.transaction_count(self.account.sender, BlockId::pending()).await {
+                None => match self.node.lowest_transaction_count(self.account.sender, BlockId::pending()).await {
                     Ok(first) => {
                         self.store.raise_nonce(self.account, first).await?;
                         continue;
@@ -221,13 +221,17 @@ impl TxManager {
         let counted = ask!(self.node.transaction_count(self.account.sender, BlockId::latest()));
         let Some(next) = self.store.next_nonce(self.account).await? else { return Ok(Ok(())) };
         if next < counted {
-            tracing::warn!(
-                account = %self.account.sender, chain = self.account.chain, ours = next, chain_has = counted,
-                "somebody else uses this account, or the database is older than the chain: nonces are skipped"
-            );
-            self.store.raise_nonce(self.account, counted).await?;
+            // On the word of one node that lies or serves another chain, nonces would be skipped that this one waits for.
+            let counted = ask!(self.node.lowest_transaction_count(self.account.sender, BlockId::latest()));
+            if next < counted {
+                tracing::warn!(
+                    account = %self.account.sender, chain = self.account.chain, ours = next, chain_has = counted,
+                    "somebody else uses this account, or the database is older than the chain: nonces are skipped"
+                );
+                self.store.raise_nonce(self.account, counted).await?;
+            }
         }
-        if let Err(error) = self.close_gaps(counted, next.max(counted)).await? {
+        if let Err(error) = self.close_gaps(counted, next).await? {
             return Ok(Err(error));
         }
         let pending = self.store.pending(self.account).await?;
@@ -282,7 +286,7 @@ impl TxManager {
         let counted = async {
             let head = self.node.head().await?;
             let deep = BlockId::number(head.saturating_sub(self.rules.depth));
-            self.node.transaction_count(self.account.sender, deep).await
+            self.node.lowest_transaction_count(self.account.sender, deep).await
         };
         match counted.await {
             Ok(counted) if counted > outgoing.nonce => {
@@ -356,12 +360,10 @@ impl TxManager {
             Err(error) => return Ok(Err(error)),
         };
         let old = Fees { max_fee: last.signed.max_fee, priority_fee: last.signed.priority_fee };
-        // What was never broadcast needs no more than today's fees.
-        let fees = if last.sent_at.is_none() && outgoing.attempts.len() == 1 {
-            Some(today.capped(self.rules.max_fee))
-        } else {
-            old.bumped(today, self.rules.max_fee)
-        };
+        // What was never broadcast needs no more than today's fees; whether it was, a reorganisation makes us forget.
+        let never_sent = last.sent_at.is_none() && outgoing.attempts.len() == 1;
+        let fees =
+            old.bumped(today, self.rules.max_fee).or_else(|| never_sent.then(|| today.capped(self.rules.max_fee)));
         let Some(fees) = fees else {
             tracing::warn!(
                 nonce = outgoing.nonce,

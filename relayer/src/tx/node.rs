@@ -57,6 +57,10 @@ impl From<RpcError> for NodeError {
 pub trait Node: Send + Sync + Debug {
     /// Number of transactions of `account` at the head, at a block, or with what waits in the pool.
     async fn transaction_count(&self, account: Address, at: BlockId) -> Result<u64, NodeError>;
+    /// The same for decisions that a wrong answer would spoil: nodes that lie, or serve another chain, have no say alone.
+    async fn lowest_transaction_count(&self, account: Address, at: BlockId) -> Result<u64, NodeError> {
+        self.transaction_count(account, at).await
+    }
     /// Number of the head.
     async fn head(&self) -> Result<u64, NodeError>;
     /// Fees of today.
@@ -79,6 +83,10 @@ pub trait Node: Send + Sync + Debug {
 impl Node for Chain {
     async fn transaction_count(&self, account: Address, at: BlockId) -> Result<u64, NodeError> {
         Ok(Chain::transaction_count(self, account, at).await?)
+    }
+
+    async fn lowest_transaction_count(&self, account: Address, at: BlockId) -> Result<u64, NodeError> {
+        Ok(Chain::lowest_transaction_count(self, account, at).await?)
     }
 
     async fn head(&self) -> Result<u64, NodeError> {

@@ -1,11 +1,16 @@
 //! Tests of the relayer's parts together: store, state machine, transaction manager on a real anvil, pipeline, HTTP API.
 
 mod api;
+mod chains;
+mod faults;
 mod model;
 mod outbox;
+mod outbox_model;
+mod parties;
 mod permits;
 mod pipeline;
 mod process;
+mod reorgs;
 mod store;
 mod support;
 mod user;

@@ -14,11 +14,11 @@ use crate::support::{
     submit, tx_rules,
 };
 
-const TARGET: Address = Address::repeat_byte(0x77);
+pub(crate) const TARGET: Address = Address::repeat_byte(0x77);
 const FEES: Fees = Fees { max_fee: 5_000_000_000, priority_fee: 1_000_000_000 };
 
 /// A job at `quorum`.
-async fn at_quorum(store: &Store, n: u8) -> B256 {
+pub(crate) async fn at_quorum(store: &Store, n: u8) -> B256 {
     let id = submit(store, pull_of(n)).await.id;
     store.shift(id, State::Final, State::Dispatched, "", "").await.unwrap();
     let reports: Vec<Report> = (1..=3)
@@ -34,27 +34,27 @@ async fn at_quorum(store: &Store, n: u8) -> B256 {
     id
 }
 
-fn transaction(job: B256) -> NewTransaction {
+pub(crate) fn transaction(job: B256) -> NewTransaction {
     NewTransaction { job: Some(job), target: TARGET, data: Bytes::from(vec![1, 2, 3]), gas_limit: 100_000 }
 }
 
-fn patient() -> TxRules {
+pub(crate) fn patient() -> TxRules {
     TxRules { bump_after: Duration::from_secs(3600), ..tx_rules() }
 }
 
-fn manager(store: &Store, node: Arc<dyn Node>, rules: TxRules) -> TxManager {
+pub(crate) fn manager(store: &Store, node: Arc<dyn Node>, rules: TxRules) -> TxManager {
     TxManager::new(store.clone(), node, signer(), CHAIN, rules)
 }
 
-async fn counted(anvil: &Anvil) -> u64 {
+pub(crate) async fn counted(anvil: &Anvil) -> u64 {
     Node::transaction_count(&anvil.chain, signer().address(), alloy::eips::BlockId::latest()).await.unwrap()
 }
 
-async fn state(store: &Store, job: B256) -> State {
+pub(crate) async fn state(store: &Store, job: B256) -> State {
     store.job(job).await.unwrap().unwrap().state
 }
 
-async fn rows(store: &Store, job: B256) -> Vec<TransactionRow> {
+pub(crate) async fn rows(store: &Store, job: B256) -> Vec<TransactionRow> {
     store.view(job).await.unwrap().unwrap().transactions
 }
 

@@ -25,7 +25,7 @@ fn pipeline(store: &Store, parties: &Arc<Scripted>, node: &Arc<FakeNode>) -> Arc
     pipeline_with(store, parties.clone(), node, |_| {})
 }
 
-fn pipeline_with(
+pub(crate) fn pipeline_with(
     store: &Store,
     parties: Arc<dyn Committee>,
     node: &Arc<FakeNode>,
@@ -52,12 +52,12 @@ fn pipeline_with(
     Pipeline::new(store.clone(), parties, BTreeMap::from([(CHAIN, destination)]), rules)
 }
 
-async fn pull(store: &Store) -> B256 {
+pub(crate) async fn pull(store: &Store) -> B256 {
     submit(store, pull_of(1)).await.id
 }
 
 /// Runs the pipeline until the job is in one of these states.
-async fn until(store: &Store, pipeline: Arc<Pipeline>, job: B256, wanted: &[State]) -> State {
+pub(crate) async fn until(store: &Store, pipeline: Arc<Pipeline>, job: B256, wanted: &[State]) -> State {
     let cancel = CancellationToken::new();
     let running = tokio::spawn(pipeline.run(cancel.clone()));
     let state = loop {
@@ -76,7 +76,7 @@ fn not_yet() -> Said {
     Said::NotYet { why: "not-final: wait".into(), retry_after_ms: 10 }
 }
 
-fn says(party: u32) -> Said {
+pub(crate) fn says(party: u32) -> Said {
     Said::Answer(answer(party, 7))
 }
 

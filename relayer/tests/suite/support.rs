@@ -302,6 +302,7 @@ pub(crate) fn signer() -> Signer {
 /// A real anvil that mines only when told to.
 pub(crate) struct Anvil {
     child: Child,
+    pub(crate) port: u16,
     pub(crate) url: String,
     pub(crate) chain: Chain,
 }
@@ -315,19 +316,23 @@ impl Drop for Anvil {
 
 impl Anvil {
     pub(crate) async fn start() -> Self {
+        Self::of_chain(CHAIN).await
+    }
+
+    pub(crate) async fn of_chain(id: u64) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("port").port();
         let child = Command::new(anvil_path())
-            .args(["--port", &port.to_string(), "--no-mining", "--quiet", "--chain-id", &CHAIN.to_string()])
+            .args(["--port", &port.to_string(), "--no-mining", "--quiet", "--chain-id", &id.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("anvil starts");
         let url = format!("http://127.0.0.1:{port}");
-        let chain = Chain::new(&[url.parse().expect("url")], CHAIN).expect("chain");
+        let chain = Chain::new(&[url.parse().expect("url")], id).expect("chain");
         while chain.heights().await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Self { child, url, chain }
+        Self { child, port, url, chain }
     }
 
     pub(crate) async fn rpc(&self, method: &'static str, params: serde_json::Value) -> serde_json::Value {
