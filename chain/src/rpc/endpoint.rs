@@ -22,6 +22,8 @@ pub struct EndpointReport {
     pub head: Result<BlockRef, String>,
     /// Its block at a height that all have differs from the active endpoint's.
     pub disagrees: bool,
+    /// Calls go here from now on.
+    pub active: bool,
 }
 
 pub(super) struct Endpoint {

@@ -134,7 +134,8 @@ impl Chain {
                 Err(error) => tracing::warn!(chain = self.chain_id(), %endpoint, %error, "RPC endpoint failed"),
             }
             let head = head.map_err(|error| error.to_string());
-            reports.push(EndpointReport { endpoint: endpoint.label().to_owned(), head, disagrees });
+            let endpoint = endpoint.label().to_owned();
+            reports.push(EndpointReport { endpoint, head, disagrees, active: false });
         }
         if let Some((index, number)) = best {
             let lag = reports[active].head.as_ref().map(|head| number.saturating_sub(head.number));
@@ -145,6 +146,9 @@ impl Chain {
                 );
                 self.inner.active.store(index, Ordering::Relaxed);
             }
+        }
+        if let Some(report) = reports.get_mut(self.active()) {
+            report.active = true;
         }
         reports
     }

@@ -9,7 +9,7 @@ mod user;
 
 pub use crate::tls::Identity;
 pub use keygen::{FileError, KeyGenState};
-pub use kms_proto::node::{NotYetReason, RefusedReason};
+pub use kms_proto::node::{HealthResponse, NotYetReason, RefusedReason};
 pub use outcome::{Outcome, PartyError};
 pub use user::{Read, UserOutcome};
 
