@@ -9,6 +9,8 @@ export type HttpErrorClass = new (code: string, message: string, status?: number
 export interface HttpOptions {
   /** Base URL, for example `https://relayer.example.org/`. */
   readonly url: string;
+  /** Key that the server's operator has given out, sent with every call. */
+  readonly apiKey?: string;
   /** Another `fetch`, for tests or special transports. */
   readonly fetch?: typeof globalThis.fetch;
   /** Most bytes of a JSON answer; 8 MiB if absent. */
@@ -29,6 +31,7 @@ export class Http {
   private readonly base: string;
   private readonly fetch: typeof globalThis.fetch;
   private readonly maxBytes: number;
+  private readonly apiKey: string | undefined;
 
   constructor(
     options: HttpOptions,
@@ -39,6 +42,7 @@ export class Http {
     if (url.protocol !== "https:" && url.protocol !== "http:") throw new TypeError(`no HTTP URL: ${options.url}`);
     this.base = `${url.origin}${url.pathname.replace(/\/+$/, "")}`;
     this.fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
+    this.apiKey = options.apiKey;
     this.maxBytes = options.maxBytes ?? 8 * 1024 * 1024;
   }
 
@@ -66,7 +70,8 @@ export class Http {
   }
 
   private async call(path: string, init: RequestInit, maxBytes: number, signal?: AbortSignal) {
-    const whole: RequestInit = { ...init, redirect: "error", credentials: "omit" };
+    const headers = { ...(init.headers as Record<string, string> | undefined), ...(this.apiKey !== undefined && { authorization: `Bearer ${this.apiKey}` }) };
+    const whole: RequestInit = { ...init, headers, redirect: "error", credentials: "omit" };
     if (signal) whole.signal = signal;
     try {
       const response = await this.fetch(this.base + path, whole);

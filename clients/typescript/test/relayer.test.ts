@@ -72,6 +72,20 @@ describe("relayer", () => {
     assert.equal(seen, `/base/v2/delegated-user-decrypt 0x${"66".repeat(20)}`);
   });
 
+  it("sends the key that it was given, and none of its own making", async () => {
+    const keys: (string | undefined)[] = [];
+    handler = (request, response) => {
+      keys.push(request.headers.authorization);
+      json(response, request.method === "POST" ? 202 : 404, request.method === "POST" ? queued : {});
+    };
+    for (const options of [{ url }, { url, apiKey: "kms_1" }]) {
+      const relayer = new Relayer(options);
+      await relayer.submit(scene.request);
+      await assert.rejects(relayer.status(scene.request, id));
+    }
+    assert.deepEqual(keys, [undefined, undefined, "Bearer kms_1", "Bearer kms_1"]);
+  });
+
   it("gives up when nothing more is collected, and names who is missing", async () => {
     handler = (request, response) =>
       request.method === "POST" ? json(response, 202, queued) : json(response, 200, collected([scene.response(1)], false));
