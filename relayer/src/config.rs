@@ -16,6 +16,10 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::tx::Signer;
 
+mod access;
+
+pub use access::{AccessConfig, ConsoleAccess, KeyConfig};
+
 /// Prefix of environment variables that replace values.
 pub const ENV_PREFIX: &str = "KMS_RELAYER__";
 
@@ -47,6 +51,9 @@ pub struct Config {
     /// Limits of the HTTP API and of the pipeline.
     #[serde(default)]
     pub limits: Limits,
+    /// Keys of the HTTP API, and its console.
+    #[serde(default)]
+    pub access: AccessConfig,
     /// Other relayers.
     #[serde(default)]
     pub relayers: RelayersConfig,
@@ -171,6 +178,10 @@ pub struct Limits {
     pub user_retention_s: u64,
     /// Jobs of users that are kept after their end, whatever their age: of more the oldest go first.
     pub user_kept: u64,
+    /// Followers of what happens, at once.
+    pub followers: usize,
+    /// The same of one client.
+    pub followers_per_client: usize,
     /// Requests per second and client address.
     pub requests_per_second: f64,
     /// Requests that a client may make at once.
@@ -198,6 +209,8 @@ impl Default for Limits {
             user_collect_s: 60,
             user_retention_s: 3_600,
             user_kept: 5_000,
+            followers: 256,
+            followers_per_client: 16,
             requests_per_second: 20.0,
             burst: 100.0,
             concurrency: 256,
@@ -314,8 +327,10 @@ impl Config {
         let zero = [
             (self.limits.concurrency == 0, "limits.concurrency"),
             (self.limits.lease_s <= self.parties.patience_s, "limits.lease_s, which must be above parties.patience_s,"),
-            (self.limits.requests_per_second <= 0.0, "limits.requests_per_second"),
-            (self.limits.burst < 1.0, "limits.burst"),
+            (
+                !access::is_rate(self.limits.requests_per_second, self.limits.burst),
+                "limits.requests_per_second or limits.burst",
+            ),
             (
                 self.limits.concurrency <= self.limits.reserved,
                 "limits.concurrency, which must be above limits.reserved,",
@@ -330,6 +345,7 @@ impl Config {
             (self.tx.max_in_flight == 0, "tx.max_in_flight"),
             (self.tx.max_fee_gwei == 0, "tx.max_fee_gwei"),
         ];
+        self.access.check()?;
         match zero.iter().find(|(wrong, _)| *wrong) {
             Some((_, name)) => Err(format!("{name} is too small")),
             None => Ok(()),

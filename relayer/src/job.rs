@@ -81,6 +81,8 @@ pub enum Payload {
 
 /// Kind of the jobs that collect shares for a user.
 pub(crate) const USER_KIND: &str = "user-decrypt";
+/// All kinds, as they are stored.
+pub(crate) const KINDS: [&str; 3] = ["on-chain", "public-pull", USER_KIND];
 /// Version of the stored payload.
 const PAYLOAD_VERSION: u8 = 1;
 
@@ -328,6 +330,7 @@ mod tests {
         assert_eq!(UserPayload::from(user.request(7)), user);
         for payload in [Payload::OnChain(request()), pull, Payload::UserDecrypt(user)] {
             let text = payload.to_text().unwrap();
+            assert!(KINDS.contains(&payload.kind()));
             assert_eq!(Payload::from_text(&text).unwrap(), payload);
             assert!(text.contains(payload.kind()), "{text}");
             assert!(Payload::from_text(&text.replace("\"v\":1", "\"v\":2")).is_err());

@@ -29,6 +29,8 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Makes a key for the HTTP API, and the hash of it that belongs into the configuration.
+    NewKey,
 }
 
 fn main() -> ExitCode {
@@ -57,6 +59,11 @@ fn start(args: Args) -> anyhow::Result<()> {
             log(&config.log)?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             Ok(runtime.block_on(kms_relayer::run(config))?)
+        }
+        Command::NewKey => {
+            let (key, sha256) = kms_relayer::http::new_key();
+            println!("key (shown once, for its holder): {key}\n\n[[access.keys]]\nname = \"…\"\nsha256 = \"{sha256}\"");
+            Ok(())
         }
     }
 }

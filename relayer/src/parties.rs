@@ -7,7 +7,7 @@ use alloy_primitives::{B256, Keccak256};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kms_chain::{extra_data::ExtraData, manifest::Manifest};
-use kms_client::transport::{Outcome, PartyError, UserOutcome};
+use kms_client::transport::{HealthResponse, Outcome, PartyError, UserOutcome};
 use kms_client::user::Group;
 use kms_client::verify;
 use prost::Message;
@@ -55,6 +55,19 @@ impl Parties {
         let parties = kms_client::transport::Parties::connect(manifest, &identity.0)
             .map_err(|e| Error::Parties(e.to_string()))?;
         Ok(Self { parties, manifest: Arc::new(manifest.clone()) })
+    }
+
+    /// Indices of all parties.
+    pub fn all(&self) -> impl Iterator<Item = u32> + use<> {
+        self.parties.indices()
+    }
+
+    /// How a party is.
+    ///
+    /// # Errors
+    /// It can't be reached, breaks the protocol, or is not who it should be.
+    pub async fn health(&self, party: u32) -> Result<HealthResponse, PartyError> {
+        self.parties.health(party).await
     }
 
     /// What the parties of a question say, as they say it.

@@ -16,10 +16,12 @@ use crate::clock::now_ms;
 use crate::config::{ChainConfig, Config, Limits};
 use crate::dispatch::{Committee, DispatchRules};
 use crate::error::Error;
-use crate::http::{Api, RateLimit, router};
+use crate::feed::Feed;
+use crate::http::{Access, Api, Desk, RateLimit, Seats, router};
 use crate::metrics::Metrics;
 use crate::parties;
 use crate::pipeline::{Destination, Pipeline, PipelineRules, Ranks};
+use crate::sight::{Lookout, Surroundings};
 use crate::store::{ChainRules, Store, Witness};
 use crate::tx::{Signer, TxManager};
 use crate::views::{ChainViews, Judge};
@@ -75,7 +77,8 @@ pub async fn run_before(config: Config, witness: Option<Arc<dyn Witness>>) -> Re
     let signer = config.signer.open()?;
     let identity = parties::Identity::load(&config.tls)?;
     let store = Store::open_before(&config.database, &config.instance, Arc::new(Metrics::default()), witness).await?;
-    let committee: Arc<dyn Committee> = Arc::new(parties::Parties::connect(&manifest, &identity)?);
+    let parties = parties::Parties::connect(&manifest, &identity)?;
+    let committee: Arc<dyn Committee> = Arc::new(parties.clone());
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
         .map_err(|e| Error::Config(format!("listen {}: {e}", config.listen)))?;
@@ -85,10 +88,12 @@ pub async fn run_before(config: Config, witness: Option<Arc<dyn Witness>>) -> Re
     let mut destinations = BTreeMap::new();
     let mut followers = BTreeMap::new();
     let mut lenses = BTreeMap::new();
+    let mut chains = Vec::new();
     for chain in &config.chains {
         let (status, destination, rpc) =
             start_chain(&config, chain, &manifest, &store, &signer, &cancel, &tasks).await?;
         followers.insert(chain.chain_id, status);
+        chains.push((rpc.clone(), destination.manager.clone()));
         lenses.insert(chain.chain_id, (rpc, destination.lens));
         destinations.insert(chain.chain_id, destination);
     }
@@ -100,6 +105,10 @@ pub async fn run_before(config: Config, witness: Option<Arc<dyn Witness>>) -> Re
         store: store.clone(),
         committee,
         followers,
+        access: Access::new(&config.access),
+        seats: Seats::new(config.limits.followers, config.limits.followers_per_client),
+        feed: Feed::start(store.clone()),
+        desk: Desk::new(Lookout::start(Arc::new(Surroundings { parties, chains }))),
         rate: RateLimit::new(config.limits.requests_per_second, config.limits.burst),
         body_bytes: config.limits.body_bytes,
         open_pulls: config.limits.open_pulls,
@@ -130,6 +139,7 @@ pub async fn run_before(config: Config, witness: Option<Arc<dyn Witness>>) -> Re
     if tokio::time::timeout(Duration::from_secs(config.limits.drain_s), drained).await.is_err() {
         tracing::warn!("work at hand is not finished in time; the next start goes on with it");
     }
+    api.feed.stop();
     stop_http.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
     store.close().await;

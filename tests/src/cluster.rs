@@ -238,7 +238,8 @@ impl Cluster {
             "database = \"sqlite://{home}/relayer.db\"\nlisten = \"127.0.0.1:{port}\"\nmanifest = \"{home}/manifest.json\"\n\n\
              [tls]\ncert = \"{home}/clients/relayer/cert.pem\"\nkey = \"{home}/clients/relayer/key.pem\"\n\n\
              [[chains]]\nchain_id = {CHAIN_ID}\nrpc = [\"{rpc}\"]\npoll_ms = 100\n\n[signer]\nenv = \"KMS_RELAYER_KEY\"\n\n\
-             # This relayer posts at its own cost, whatever a test offers.\n[tx]\nfee_cover_percent = 0\n",
+             # This relayer posts at its own cost, whatever a test offers.\n[tx]\nfee_cover_percent = 0\n\n\
+             # Only this machine reaches the port.\n[access]\nconsole = \"open\"\n",
             home = self.options.home.display(),
             rpc = self.anvil.url(),
         );

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 use super::with_retry_after;
 use crate::job::Job;
@@ -159,6 +159,54 @@ impl Failed {
         let message = job.detail.as_deref().unwrap_or("the decryption did not succeed").to_owned();
         Self { status: Status::Failed, request_id: Some(job.id.to_string()), error: Problem { label, message } }
     }
+}
+
+/// What every call that asks for a decryption may be answered with.
+#[derive(Debug, IntoResponses)]
+#[allow(dead_code, reason = "the document alone is made of it")]
+pub(super) enum Asked {
+    /// recorded, or known
+    #[response(status = 202, headers(("Retry-After" = u64, description = "seconds")))]
+    Queued(Queued),
+    /// a rule is broken, or the chain does not permit it
+    #[response(status = 400)]
+    Wrong(Failed),
+    /// a key is needed, or not known
+    #[response(status = 401)]
+    NoKey(Failed),
+    /// the body is too large
+    #[response(status = 413)]
+    TooLarge(Failed),
+    /// too many calls or jobs of this client
+    #[response(status = 429, headers(("Retry-After" = u64, description = "seconds")))]
+    TooMany(Failed),
+    /// too many jobs, about to restart, or the chain can't be asked
+    #[response(status = 503, headers(("Retry-After" = u64, description = "seconds")))]
+    Busy(Failed),
+}
+
+/// What every call that reads a decryption may be answered with, besides its result.
+#[derive(Debug, IntoResponses)]
+#[allow(dead_code, reason = "the document alone is made of it")]
+pub(super) enum Unread {
+    /// under way
+    #[response(status = 202, headers(("Retry-After" = u64, description = "seconds")))]
+    Queued(Queued),
+    /// refused by the parties, or no job id
+    #[response(status = 400)]
+    Refused(Failed),
+    /// a key is needed, or not known
+    #[response(status = 401)]
+    NoKey(Failed),
+    /// no such job on this route, or forgotten
+    #[response(status = 404)]
+    Missing(Failed),
+    /// too many calls of this client
+    #[response(status = 429, headers(("Retry-After" = u64, description = "seconds")))]
+    TooMany(Failed),
+    /// the parties did not answer in time
+    #[response(status = 504)]
+    Late(Failed),
 }
 
 /// Whether the process lives.

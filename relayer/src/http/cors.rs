@@ -9,6 +9,9 @@ use axum::response::{IntoResponse, Response};
 /// Seconds that a browser may remember the answer to a preflight.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
 
+/// What a page may send along: the type of its body, and its key.
+const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static("content-type, authorization, x-api-key, last-event-id");
+
 /// Lets pages that are isolated from other origins, as WebAssembly with threads asks for, read the answer.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
@@ -25,7 +28,7 @@ pub(super) async fn open(request: Request, next: Next) -> Response {
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     if preflight {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type"));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     } else {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));

@@ -25,6 +25,14 @@ pub(super) async fn live() -> Json<Health> {
     (status = 503, description = "not ready", body = Readiness),
 ))]
 pub(super) async fn ready(Shared(api): Shared<Arc<Api>>) -> Response {
+    let problems = problems(&api).await;
+    let (code, status) =
+        if problems.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not-ready") };
+    (code, Json(Readiness { status, problems })).into_response()
+}
+
+/// What keeps the process from its work.
+pub(super) async fn problems(api: &Api) -> Vec<String> {
     let mut problems = Vec::new();
     if api.draining.load(Ordering::Relaxed) {
         problems.push("draining".to_owned());
@@ -45,9 +53,7 @@ pub(super) async fn ready(Shared(api): Shared<Arc<Api>>) -> Response {
             None => {}
         }
     }
-    let (code, status) =
-        if problems.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not-ready") };
-    (code, Json(Readiness { status, problems })).into_response()
+    problems
 }
 
 /// For Prometheus.

@@ -1,8 +1,11 @@
 //! The HTTP API: public decryptions by pull, decryptions for users, and the timeline of every request.
 
+mod access;
 mod answers;
 mod body;
+mod console;
 mod cors;
+mod follow;
 mod health;
 mod limits;
 mod openapi;
@@ -11,13 +14,12 @@ mod requests;
 mod user;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State as Shared};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State as Shared};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -26,10 +28,13 @@ use axum::{Json, Router};
 use kms_chain::follower::FollowerStatus;
 use tokio::sync::watch;
 
+pub use access::{Access, new_key};
 use answers::{Failed, Problem, Status};
-pub use limits::RateLimit;
+pub use console::Desk;
+pub use limits::{RateLimit, Seats};
 
 use crate::dispatch::Committee;
+use crate::feed::Feed;
 use crate::store::Store;
 use crate::views::Judge;
 
@@ -42,8 +47,16 @@ pub struct Api {
     pub committee: Arc<dyn Committee>,
     /// Condition of each chain's follower.
     pub followers: BTreeMap<u64, watch::Receiver<FollowerStatus>>,
-    /// Calls per client.
+    /// Keys, and who sees the console.
+    pub access: Access,
+    /// Calls per client without a key.
     pub rate: RateLimit,
+    /// Places for followers.
+    pub seats: Arc<Seats>,
+    /// What moves.
+    pub feed: Feed,
+    /// What operators look at.
+    pub desk: Desk,
     /// Largest body.
     pub body_bytes: usize,
     /// Most open pull jobs.
@@ -62,8 +75,8 @@ pub struct Api {
     pub draining: AtomicBool,
 }
 
-/// The routes whose calls are limited per client, by path.
-fn limited() -> [(&'static str, MethodRouter<Arc<Api>>); 7] {
+/// Decryptions, by path: calls are limited per client, and may be for holders of keys only.
+fn decryptions() -> [(&'static str, MethodRouter<Arc<Api>>); 6] {
     [
         ("/v2/public-decrypt", post(pull::submit)),
         ("/v2/public-decrypt/{job}", get(pull::result)),
@@ -71,7 +84,20 @@ fn limited() -> [(&'static str, MethodRouter<Arc<Api>>); 7] {
         ("/v2/user-decrypt/{job}", get(user::result)),
         ("/v2/delegated-user-decrypt", post(user::submit_delegated)),
         ("/v2/delegated-user-decrypt/{job}", get(user::result_delegated)),
-        ("/requests/{id}", get(requests::timeline)),
+    ]
+}
+
+/// Public facts about requests: calls are limited per client.
+fn facts() -> [(&'static str, MethodRouter<Arc<Api>>); 2] {
+    [("/requests/{id}", get(requests::timeline)), ("/requests/{id}/events", get(follow::request))]
+}
+
+/// What operators see: calls are limited per client, and want an operator's key unless the console is open.
+fn operators() -> [(&'static str, MethodRouter<Arc<Api>>); 3] {
+    [
+        ("/console/api/overview", get(console::overview)),
+        ("/console/api/requests", get(console::requests)),
+        ("/console/api/events", get(console::events)),
     ]
 }
 
@@ -91,9 +117,17 @@ fn routes<const N: usize>(routes: [(&'static str, MethodRouter<Arc<Api>>); N]) -
 
 /// The routes.
 pub fn router(api: Arc<Api>) -> Router {
+    let keyed = routes(decryptions()).route_layer(middleware::from_fn_with_state(api.clone(), access::keyed));
+    let mut limited = keyed.merge(routes(facts()));
+    let mut unlimited = routes(unlimited());
+    if api.access.has_console() {
+        let operators = middleware::from_fn_with_state(api.clone(), access::operators);
+        limited = limited.merge(routes(self::operators()).route_layer(operators));
+        unlimited = unlimited.merge(console::files());
+    }
     Router::new()
-        .merge(routes(limited()).route_layer(middleware::from_fn_with_state(api.clone(), limit)))
-        .merge(routes(unlimited()))
+        .merge(limited.route_layer(middleware::from_fn_with_state(api.clone(), access::limit)))
+        .merge(unlimited)
         .fallback(async || Failure::not_found("there is nothing at this path"))
         .layer(DefaultBodyLimit::max(api.body_bytes))
         .layer(middleware::from_fn(cors::open))
@@ -139,7 +173,11 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let error = Problem { label: self.label.to_owned(), message: self.message };
         let body = Failed { status: Status::Failed, request_id: None, error };
-        with_retry_after((self.status, Json(body)).into_response(), self.retry_after)
+        let mut response = with_retry_after((self.status, Json(body)).into_response(), self.retry_after);
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 
@@ -149,22 +187,6 @@ fn with_retry_after(mut response: Response, seconds: Option<u64>) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.clamp(1, 300)));
     }
     response
-}
-
-async fn limit(
-    Shared(api): Shared<Arc<Api>>,
-    ConnectInfo(client): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match api.rate.take(client.ip()) {
-        Ok(()) => next.run(request).await,
-        Err(wait) => {
-            let failure =
-                Failure::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many calls from this address");
-            Failure { retry_after: Some(wait.as_secs() + 1), ..failure }.into_response()
-        }
-    }
 }
 
 async fn count(Shared(api): Shared<Arc<Api>>, request: Request, next: Next) -> Response {
@@ -196,7 +218,7 @@ mod tests {
         let document = openapi::Document::openapi();
         let documented: BTreeSet<&str> = document.paths.paths.keys().map(String::as_str).collect();
         let routes: BTreeSet<&str> =
-            limited().iter().map(|(path, _)| *path).chain(unlimited().iter().map(|(path, _)| *path)).collect();
+            [&decryptions()[..], &facts(), &operators(), &unlimited()].concat().iter().map(|(path, _)| *path).collect();
         assert_eq!(documented, routes);
         for (path, item) in &document.paths.paths {
             // A path without a job is asked, one with a job is read.

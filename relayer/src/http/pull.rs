@@ -1,22 +1,21 @@
 //! `POST /v2/public-decrypt` and `GET /v2/public-decrypt/{job}`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use alloy_primitives::{B256, Bytes};
-use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, Path, State as Shared};
+use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use kms_chain::extra_data::ExtraData;
 use kms_chain::handle::{Handle, check_request_handles};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::answers::{Failed, PublicAnswer, Queued};
-use super::limits::client_key;
+use super::access::Caller;
+use super::answers::{Asked, Failed, PublicAnswer, Queued, Unread};
 use super::{Api, Failure, body, hash};
 use crate::clock::now_ms;
 use crate::error::Error;
@@ -37,19 +36,10 @@ pub(super) struct PublicSubmission {
 
 /// Asks for handles that are marked publicly decryptable.
 #[utoipa::path(post, path = "/v2/public-decrypt", tag = "decryption", operation_id = "askPublic",
-    request_body = PublicSubmission, responses(
-        (status = 202, description = "recorded, or known", body = Queued,
-            headers(("Retry-After" = u64, description = "seconds"))),
-        (status = 400, description = "a rule is broken", body = Failed),
-        (status = 413, description = "the body is too large", body = Failed),
-        (status = 429, description = "too many calls or jobs of this client", body = Failed,
-            headers(("Retry-After" = u64, description = "seconds"))),
-        (status = 503, description = "too many jobs, or about to restart", body = Failed,
-            headers(("Retry-After" = u64, description = "seconds"))),
-    ))]
+    request_body = PublicSubmission, responses(Asked))]
 pub(super) async fn submit(
     Shared(api): Shared<Arc<Api>>,
-    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    Extension(caller): Extension<Caller>,
     body: Result<Json<PublicSubmission>, JsonRejection>,
 ) -> Result<Response, Failure> {
     let body = body::json(body)?;
@@ -59,8 +49,8 @@ pub(super) async fn submit(
     let (chain, handles) = handles(&api, &body.ciphertext_handles)?;
     let extra_data = extra_data(&api, &body.extra_data)?;
     let deadline = u64::try_from(now_ms() / 1000).unwrap_or(0) + api.pull_timeout_s;
-    let new = NewPull { chain, handles, extra_data, deadline, client: client_key(client.ip()) };
-    put(api.store.submit_pull(new, api.open_pulls, api.open_pulls_per_client).await)
+    let new = NewPull { chain, handles, extra_data, deadline, client: caller.client };
+    put(api.store.submit_pull(new, api.open_pulls, caller.open_pulls).await)
 }
 
 /// What is said about a question that was recorded, or was not.
@@ -113,13 +103,7 @@ fn extra_data(api: &Api, text: &str) -> Result<Bytes, Failure> {
 #[utoipa::path(get, path = "/v2/public-decrypt/{job}", tag = "decryption", operation_id = "readPublic",
     params(("job" = String, Path, description = "job id, 32 bytes in hex")), responses(
         (status = 200, description = "the cleartexts with their proof", body = PublicAnswer),
-        (status = 202, description = "under way", body = Queued,
-            headers(("Retry-After" = u64, description = "seconds"))),
-        (status = 400, description = "refused by the parties, or no job id", body = Failed),
-        (status = 404, description = "no such job", body = Failed),
-        (status = 429, description = "too many calls of this client", body = Failed,
-            headers(("Retry-After" = u64, description = "seconds"))),
-        (status = 504, description = "the parties did not answer in time", body = Failed),
+        Unread
     ))]
 pub(super) async fn result(Shared(api): Shared<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Failure> {
     let id = hash(&id).ok_or_else(|| Failure::bad_request("malformed_job_id", "a job id is 32 bytes in hex"))?;

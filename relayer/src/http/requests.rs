@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 
 use super::answers::Failed;
 use super::{Api, Failure, hash};
-use crate::job::Payload;
+use crate::job::{Job, Payload};
 use crate::state::State;
-use crate::store::{View, largest_group};
+use crate::store::{TimelineRow, View, largest_group};
 
 /// The public timeline of a request.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,10 +40,16 @@ pub(super) struct Timeline {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct Entry {
+pub(super) struct Entry {
     stage: String,
     at: i64,
     detail: Option<String>,
+}
+
+impl From<TimelineRow> for Entry {
+    fn from(row: TimelineRow) -> Self {
+        Self { stage: row.state, at: row.at, detail: row.detail }
+    }
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -82,7 +88,7 @@ pub(super) async fn timeline(Shared(api): Shared<Arc<Api>>, Path(id): Path<Strin
     }
 }
 
-fn show(view: View, threshold: usize) -> Timeline {
+pub(super) fn show(view: View, threshold: usize) -> Timeline {
     let job = &view.job;
     let group = largest_group(&view.answers);
     Timeline {
@@ -91,18 +97,14 @@ fn show(view: View, threshold: usize) -> Timeline {
         kind: job.payload.kind(),
         stage: job.state.as_str(),
         since: job.since,
-        waiting_for: waiting_for(&view),
+        waiting_for: waiting_for(job),
         deadline: job.deadline,
         fee: job.fee.to_string(),
         callback: job.callback.clone(),
         cleartexts: job.cleartexts.clone(),
         signers: group.iter().take(threshold).map(|stored| stored.answer.signer).collect(),
         mpc_ms: job.mpc_micros.map(|micros| micros as f64 / 1000.0),
-        timeline: view
-            .timeline
-            .into_iter()
-            .map(|row| Entry { stage: row.state, at: row.at, detail: row.detail })
-            .collect(),
+        timeline: view.timeline.into_iter().map(Entry::from).collect(),
         parties: view
             .parties
             .into_iter()
@@ -116,8 +118,7 @@ fn show(view: View, threshold: usize) -> Timeline {
     }
 }
 
-fn waiting_for(view: &View) -> Option<String> {
-    let job = &view.job;
+pub(super) fn waiting_for(job: &Job) -> Option<String> {
     let general = match job.state {
         State::Seen => "the finality that the request asks for",
         State::Final => "a free worker",

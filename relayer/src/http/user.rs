@@ -1,21 +1,20 @@
 //! `POST /v2/user-decrypt`, `POST /v2/delegated-user-decrypt`, and `GET` of the same with a job's id.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, Path, State as Shared};
+use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use kms_chain::permit::{HandleContract, Permit, PermitError, UserRequest};
 use kms_chain::user_view::{UserQuestion, UserRefusal};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::answers::{Failed, Queued, UserAnswer};
-use super::limits::client_key;
+use super::access::Caller;
+use super::answers::{Asked, Unread, UserAnswer};
 use super::pull::{failed, put, still_running};
 use super::{Api, Failure, body, hash, with_retry_after};
 use crate::clock::now_ms;
@@ -72,45 +71,27 @@ type Submitted = Result<Json<UserSubmission>, JsonRejection>;
 
 /// Asks for the shares of what the user may read.
 #[utoipa::path(post, path = "/v2/user-decrypt", tag = "decryption", operation_id = "askUser",
-    request_body = UserSubmission, responses(
-        (status = 202, description = "recorded, or known", body = Queued,
-            headers(("Retry-After" = u64, description = "seconds"))),
-        (status = 400, description = "a rule is broken, or the chain does not permit it", body = Failed),
-        (status = 413, description = "the body is too large", body = Failed),
-        (status = 429, description = "too many calls or jobs of this client", body = Failed,
-            headers(("Retry-After" = u64, description = "seconds"))),
-        (status = 503, description = "too many jobs, about to restart, or the chain can't be asked", body = Failed,
-            headers(("Retry-After" = u64, description = "seconds"))),
-    ))]
+    request_body = UserSubmission, responses(Asked))]
 pub(super) async fn submit(
     Shared(api): Shared<Arc<Api>>,
-    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    Extension(caller): Extension<Caller>,
     body: Submitted,
 ) -> Result<Response, Failure> {
-    take(&api, client, body, false).await
+    take(&api, caller, body, false).await
 }
 
 /// Asks for the shares of what a delegator may read.
 #[utoipa::path(post, path = "/v2/delegated-user-decrypt", tag = "decryption", operation_id = "askDelegated",
-    request_body = UserSubmission, responses(
-        (status = 202, description = "recorded, or known", body = Queued,
-            headers(("Retry-After" = u64, description = "seconds"))),
-        (status = 400, description = "a rule is broken, or the chain does not permit it", body = Failed),
-        (status = 413, description = "the body is too large", body = Failed),
-        (status = 429, description = "too many calls or jobs of this client", body = Failed,
-            headers(("Retry-After" = u64, description = "seconds"))),
-        (status = 503, description = "too many jobs, about to restart, or the chain can't be asked", body = Failed,
-            headers(("Retry-After" = u64, description = "seconds"))),
-    ))]
+    request_body = UserSubmission, responses(Asked))]
 pub(super) async fn submit_delegated(
     Shared(api): Shared<Arc<Api>>,
-    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    Extension(caller): Extension<Caller>,
     body: Submitted,
 ) -> Result<Response, Failure> {
-    take(&api, client, body, true).await
+    take(&api, caller, body, true).await
 }
 
-async fn take(api: &Api, client: SocketAddr, body: Submitted, delegated: bool) -> Result<Response, Failure> {
+async fn take(api: &Api, caller: Caller, body: Submitted, delegated: bool) -> Result<Response, Failure> {
     let body = body::json(body)?;
     if api.draining.load(Ordering::Relaxed) {
         return Err(Failure::busy("the relayer is about to restart", 5));
@@ -143,9 +124,9 @@ async fn take(api: &Api, client: SocketAddr, body: Submitted, delegated: bool) -
         payload: UserPayload::from(question.request().clone()),
         parties: api.committee.parties().len(),
         deadline: u64::try_from(now_ms() / 1000).unwrap_or(0) + api.pull_timeout_s,
-        client: client_key(client.ip()),
+        client: caller.client,
     };
-    put(api.store.submit_user(new, api.open_pulls, api.open_pulls_per_client).await)
+    put(api.store.submit_user(new, api.open_pulls, caller.open_pulls).await)
 }
 
 /// The request, well-formed field by field.
@@ -206,13 +187,7 @@ fn refused(refusal: &UserRefusal) -> Failure {
     params(("job" = String, Path, description = "job id, 32 bytes in hex")), responses(
         (status = 200, description = "at least 2t + 1 shares of one group", body = UserAnswer,
             headers(("Retry-After" = u64, description = "seconds, while more may come"))),
-        (status = 202, description = "under way", body = Queued,
-            headers(("Retry-After" = u64, description = "seconds"))),
-        (status = 400, description = "refused by the parties, or no job id", body = Failed),
-        (status = 404, description = "no such job on this route", body = Failed),
-        (status = 429, description = "too many calls of this client", body = Failed,
-            headers(("Retry-After" = u64, description = "seconds"))),
-        (status = 504, description = "the parties did not answer in time", body = Failed),
+        Unread
     ))]
 pub(super) async fn result(api: Shared<Arc<Api>>, id: Path<String>) -> Result<Response, Failure> {
     collected(&api, &id, false).await
@@ -223,13 +198,7 @@ pub(super) async fn result(api: Shared<Arc<Api>>, id: Path<String>) -> Result<Re
     params(("job" = String, Path, description = "job id, 32 bytes in hex")), responses(
         (status = 200, description = "at least 2t + 1 shares of one group", body = UserAnswer,
             headers(("Retry-After" = u64, description = "seconds, while more may come"))),
-        (status = 202, description = "under way", body = Queued,
-            headers(("Retry-After" = u64, description = "seconds"))),
-        (status = 400, description = "refused by the parties, or no job id", body = Failed),
-        (status = 404, description = "no such job on this route", body = Failed),
-        (status = 429, description = "too many calls of this client", body = Failed,
-            headers(("Retry-After" = u64, description = "seconds"))),
-        (status = 504, description = "the parties did not answer in time", body = Failed),
+        Unread
     ))]
 pub(super) async fn result_delegated(api: Shared<Arc<Api>>, id: Path<String>) -> Result<Response, Failure> {
     collected(&api, &id, true).await

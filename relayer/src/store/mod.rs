@@ -6,6 +6,7 @@
 
 mod answers;
 mod chain;
+mod console;
 mod jobs;
 mod leads;
 mod outbox;
@@ -30,6 +31,7 @@ use crate::metrics::Metrics;
 
 pub use answers::{Given, NewAnswer, PartyStatus, Recorded, Report, StoredAnswer, largest_group};
 pub use chain::{Applied, ChainRules, Cursor, Quarantined, follow_lead};
+pub use console::{FirstPending, Listed, Queue, Transition};
 pub use jobs::Work;
 pub use outbox::{Account, Attempt, Mined, NewAttempt, NewTransaction, Outgoing, Purpose, TxState};
 pub use pulls::{NewPull, NewUser, Pulled};
@@ -130,6 +132,12 @@ impl Store {
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// Name of this process among those that share the database.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        self.owner.rsplit_once('#').map_or(&self.owner, |(name, _)| name)
     }
 
     /// Whether the database answers.

@@ -5,6 +5,7 @@
 //! nonce and moves the job; [`TxManager::tick`] does everything else (broadcast, replacement, receipts, gaps), again and
 //! again, from what is stored and what the chain says. A kill between the two costs nothing but time.
 
+mod condition;
 mod errors;
 mod fees;
 mod node;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use alloy::eips::BlockId;
 use alloy_primitives::{Address, B256, Bytes, U256};
 
+pub use condition::Condition;
 pub use errors::{SendFault, classify};
 pub use fees::Fees;
 pub use node::{Node, NodeError};

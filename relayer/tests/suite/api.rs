@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, U256};
 use kms_chain::follower::FollowerStatus;
-use kms_relayer::http::{Api, RateLimit, router};
+use kms_relayer::feed::Feed;
+use kms_relayer::http::{Access, Api, RateLimit, Seats, router};
 use kms_relayer::job::ChainEvent;
 use kms_relayer::state::State;
 use kms_relayer::store::{PartyStatus, Report, Store};
@@ -16,53 +17,65 @@ use kms_relayer::views::Judge;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::support::{CHAIN, FakeChain, Scripted, TempStore, answer, handle, request, rules, store};
+use crate::support::{CHAIN, FakeChain, Scripted, TempStore, answer, desk, handle, request, rules, store};
 use crate::user_support::FakeViews;
 
-struct Server {
-    url: String,
-    api: Arc<Api>,
-    follower: watch::Sender<FollowerStatus>,
-    store: Store,
-    _dir: tempfile::TempDir,
+pub(crate) struct Server {
+    pub(crate) url: String,
+    pub(crate) api: Arc<Api>,
+    pub(crate) follower: watch::Sender<FollowerStatus>,
+    pub(crate) store: Store,
+    pub(crate) dir: tempfile::TempDir,
 }
 
-async fn server(burst: f64) -> Server {
-    server_with(burst, 2, 100).await
+pub(crate) async fn server(burst: f64) -> Server {
+    server_with(burst, |_| {}).await
 }
 
-async fn server_with(burst: f64, open_pulls: u64, open_pulls_per_client: u64) -> Server {
+pub(crate) async fn server_with(burst: f64, change: impl FnOnce(&mut Api)) -> Server {
     let TempStore { store, dir } = store().await;
     let (follower, status) = watch::channel(FollowerStatus { rounds: 1, ..FollowerStatus::default() });
-    let api = Arc::new(Api {
+    let mut api = Api {
         store: store.clone(),
         committee: Scripted::honest(),
         followers: BTreeMap::from([(CHAIN, status)]),
+        access: Access::default(),
+        seats: Seats::new(4, 2),
+        feed: Feed::start(store.clone()),
+        desk: desk(),
         rate: RateLimit::new(0.01, burst),
         body_bytes: 4096,
-        open_pulls,
-        open_pulls_per_client,
+        open_pulls: 2,
+        open_pulls_per_client: 100,
         pull_timeout_s: 60,
         decryption_contract: Address::ZERO,
         judge: Judge::new(Arc::new(FakeViews::default()), 1, Duration::ZERO),
         collect: Duration::ZERO,
         draining: AtomicBool::new(false),
-    });
+    };
+    change(&mut api);
+    let api = Arc::new(api);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let service = router(api.clone()).into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, service).await });
-    Server { url, api, follower, store, _dir: dir }
+    Server { url, api, follower, store, dir }
 }
 
-struct Reply {
-    status: u16,
-    retry_after: Option<u64>,
-    body: Value,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<u64>,
+    pub(crate) body: Value,
+}
+
+impl Reply {
+    pub(crate) fn label(&self) -> Option<&str> {
+        self.body["error"]["label"].as_str()
+    }
 }
 
 impl Server {
-    async fn reply(&self, request: reqwest::RequestBuilder) -> Reply {
+    pub(crate) async fn reply(&self, request: reqwest::RequestBuilder) -> Reply {
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
         let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
@@ -70,17 +83,17 @@ impl Server {
         Reply { status, retry_after, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
     }
 
-    async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.reply(reqwest::Client::new().get(format!("{}{path}", self.url))).await
     }
 
-    async fn post(&self, body: String) -> Reply {
+    pub(crate) async fn post(&self, body: String) -> Reply {
         let request = reqwest::Client::new().post(format!("{}/v2/public-decrypt", self.url));
         self.reply(request.header("content-type", "application/json").body(body)).await
     }
 }
 
-fn body(handle: alloy::primitives::B256, extra_data: &str) -> String {
+pub(crate) fn body(handle: alloy::primitives::B256, extra_data: &str) -> String {
     json!({ "ciphertextHandles": [handle], "extraData": extra_data }).to_string()
 }
 
@@ -184,7 +197,11 @@ async fn too_much_is_pushed_back_and_says_when_to_come_again() {
 
 #[tokio::test]
 async fn one_client_has_only_so_many_pulls_open() {
-    let server = server_with(1_000.0, 100, 2).await;
+    let server = server_with(1_000.0, |api| {
+        api.open_pulls = 100;
+        api.open_pulls_per_client = 2;
+    })
+    .await;
     assert_eq!(server.post(body(handle(1), "")).await.status, 202);
     assert_eq!(server.post(body(handle(2), "")).await.status, 202);
     let more = server.post(body(handle(3), "")).await;

@@ -1,8 +1,11 @@
 //! Tests of the relayer's parts together: store, state machine, transaction manager on a real anvil, pipeline, HTTP API.
 
+mod access;
 mod api;
 mod chains;
+mod console;
 mod faults;
+mod follow;
 mod model;
 mod outbox;
 mod outbox_model;

@@ -251,7 +251,8 @@ async fn pages_of_any_origin_may_ask() {
     assert_eq!(preflight.status().as_u16(), 204);
     assert_eq!(header(&preflight, "access-control-allow-origin"), "*");
     assert!(header(&preflight, "access-control-allow-methods").contains("POST"));
-    assert_eq!(header(&preflight, "access-control-allow-headers"), "content-type");
+    let allowed = header(&preflight, "access-control-allow-headers");
+    assert_eq!(allowed, "content-type, authorization, x-api-key, last-event-id");
     // Errors are read by pages, too, and so is when to come again.
     let refused = client.post(&url).header("content-type", "application/json").body("{}").send().await.unwrap();
     assert_eq!((refused.status().as_u16(), header(&refused, "access-control-allow-origin")), (400, "*".into()));

@@ -141,3 +141,47 @@ async fn it_starts_takes_work_ends_when_asked_and_goes_on_where_it_was() {
     assert_eq!(wait_for(&request, 200).await["stage"], "dispatched");
     assert!(running.terminate().success());
 }
+
+#[tokio::test]
+async fn operators_see_what_is_around_a_real_relayer() {
+    let anvil = Anvil::start().await;
+    anvil.mine(3).await;
+    let dir = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
+    let config = configure(dir.path(), &anvil.url, &format!("127.0.0.1:{port}"));
+    let text = std::fs::read_to_string(&config).unwrap() + "\n[access]\nconsole = \"open\"\n";
+    std::fs::write(&config, text).unwrap();
+    let running = Running::start(&config);
+    let overview = format!("http://127.0.0.1:{port}/console/api/overview");
+    let seen = loop {
+        let seen = wait_for(&overview, 200).await;
+        if !seen["sight"].is_null() && seen["ready"] == true {
+            break seen;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let chain = &seen["sight"]["chains"][0];
+    assert_eq!(chain["endpoints"], json!([{ "endpoint": anvil.url, "active": true, "head": 3, "problem": null }]));
+    let account = &chain["account"];
+    assert_eq!((account["balance"].as_str(), account["counted"].as_u64()), (Some("10000000000000000000000"), Some(0)));
+    assert_eq!((account["low"].as_bool(), account["nextNonce"].is_null()), (Some(false), true));
+    // Nobody is at the other end, and that is said first.
+    let parties = seen["sight"]["parties"].as_array().unwrap();
+    assert!(parties.len() == 4 && parties.iter().all(|p| p["answers"] == "down" && p["problem"].is_string()), "{seen}");
+    assert_eq!(seen["attention"][0]["text"], "0 of 4 parties are ready and 3 are needed: requests wait");
+    assert!(running.terminate().success());
+}
+
+#[test]
+fn a_new_key_comes_with_what_belongs_into_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configure(dir.path(), "http://127.0.0.1:1", "127.0.0.1:0");
+    let made = Command::new(env!("CARGO_BIN_EXE_kms-relayer")).arg("new-key").output().unwrap();
+    let made = text(&made);
+    let (key, section) = made.split_once("\n\n").unwrap();
+    assert!(key.contains("kms_"), "{made}");
+    let section = section.replace('…', "ops");
+    std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + &section).unwrap();
+    let good = relayer("check-config", &config).output().unwrap();
+    assert!(good.status.success() && !text(&good).contains("kms_"), "{}", text(&good));
+}

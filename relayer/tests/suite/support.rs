@@ -13,8 +13,10 @@ use kms_chain::follower::BlockRef;
 use kms_chain::request::{Finality, Request, request_id};
 use kms_chain::rpc::Chain;
 use kms_relayer::dispatch::{Committee, Question, Receipt, Said};
+use kms_relayer::http::Desk;
 use kms_relayer::job::{ChainEvent, GatewayRequest, Job, Located};
 use kms_relayer::metrics::Metrics;
+use kms_relayer::sight::{Eyes, Lookout, Sight};
 use kms_relayer::store::{Applied, ChainRules, Mined, NewAnswer, NewPull, Pulled, Store};
 use kms_relayer::tx::{Fees, Node, NodeError, Signer, TxRules};
 use tokio::sync::mpsc;
@@ -291,6 +293,23 @@ pub(crate) fn tx_rules() -> TxRules {
         max_in_flight: 64,
         low_balance: U256::ZERO,
     }
+}
+
+/// Sees what it is shown.
+#[derive(Debug)]
+pub(crate) struct Shown(pub(crate) Mutex<Sight>);
+
+#[async_trait::async_trait]
+impl Eyes for Shown {
+    async fn look(&self) -> Sight {
+        self.0.lock().expect("sight").clone()
+    }
+}
+
+/// An operator's desk without a view.
+pub(crate) fn desk() -> Desk {
+    let nothing = Sight { at: 0, parties: Vec::new(), chains: Vec::new() };
+    Desk::new(Lookout::start(Arc::new(Shown(Mutex::new(nothing)))))
 }
 
 /// anvil's first account.

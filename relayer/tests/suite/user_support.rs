@@ -20,7 +20,8 @@ use kms_chain::user_view::UserView;
 use kms_client::user::UserResponse;
 use kms_encoding::user::{Kem, KeyPair, SEED_BYTES};
 use kms_relayer::dispatch::DispatchRules;
-use kms_relayer::http::{Api, RateLimit, router};
+use kms_relayer::feed::Feed;
+use kms_relayer::http::{Access, Api, RateLimit, Seats, router};
 use kms_relayer::pipeline::{Pipeline, PipelineRules, Ranks};
 use kms_relayer::store::Store;
 use kms_relayer::views::{Judge, Views};
@@ -28,7 +29,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{CHAIN, CONTEXT, open};
+use crate::support::{CHAIN, CONTEXT, desk, open};
 use crate::user_parties::Stub;
 
 pub(crate) const START: u64 = 1_700_000_000;
@@ -236,6 +237,10 @@ impl Relayer {
             store: store.clone(),
             committee: parties.clone(),
             followers: BTreeMap::from([(CHAIN, status)]),
+            access: Access::default(),
+            seats: Seats::new(4, 2),
+            feed: Feed::start(store.clone()),
+            desk: desk(),
             rate: RateLimit::new(1_000.0, 10_000.0),
             body_bytes: 256 * 1024,
             open_pulls: 1_000,
