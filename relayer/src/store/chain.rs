@@ -431,10 +431,11 @@ async fn settle(tx: &mut Tx, rules: &ChainRules, step: &Applied, counts: &mut Ve
             .rows_affected()
         }};
     }
+    // No sum with the deadline: it is what somebody else wrote, and may be as large as a number can be.
     let expired = move_all!(
         "expired",
         "'its deadline has passed'",
-        "kind = 'on-chain' AND state IN ('seen', 'final', 'dispatched') AND deadline + $3 <= $4 AND $5 = 0",
+        "kind = 'on-chain' AND state IN ('seen', 'final', 'dispatched') AND deadline <= $4 - $3 AND $5 = 0",
         rules.grace,
         timestamp,
         0

@@ -34,9 +34,9 @@ async fn host(id: u64) -> Anvil {
     anvil
 }
 
-/// Makes the gateway of a chain record a request.
+/// Makes the gateway of a chain record a request, whose deadline is as late as a number of the database can say.
 async fn ask(anvil: &Anvil, id: u64, nonce: u64) -> B256 {
-    let request = Request::from(request(nonce, 0, u64::MAX / 2).1);
+    let request = Request::from(request(nonce, 0, i64::MAX as u64).1);
     let job = request_id(id, GATEWAY, &request);
     let event = DecryptionRequested {
         requestId: job,
