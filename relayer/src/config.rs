@@ -128,7 +128,7 @@ impl Default for TxConfig {
             bump_after_s: 30,
             rebroadcast_after_s: 60,
             max_fee_gwei: 500,
-            max_in_flight: 64,
+            max_in_flight: 256,
             low_balance_ether: 0.1,
             fee_cover_percent: 100,
         }

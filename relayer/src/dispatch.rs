@@ -199,7 +199,6 @@ pub async fn ask(
     let soonest = later.filter_map(|row| in_future(row.retry_at, now)).min();
     let mut round = Round { store, job, rules, threshold, live: Vec::new(), soonest, started: Instant::now() };
     let reports: Vec<Report> = due.iter().map(|party| report(*party, PartyStatus::Asked, "", 0)).collect();
-    store.record(job.id, &reports, threshold).await?;
     let mut said = committee.ask(Question {
         job: job.id,
         chain: job.chain,
@@ -208,6 +207,8 @@ pub async fn ask(
         parties: due,
         patience: rules.patience,
     });
+    // While they think. What they say is recorded after it.
+    store.record(job.id, &reports, threshold).await?;
     let mut heard = agreeing.len();
     let mut last_call = collecting.then(|| tokio::time::Instant::now() + rules.last_call);
     loop {

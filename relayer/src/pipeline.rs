@@ -144,7 +144,7 @@ impl Pipeline {
                 tokio::select! {
                     () = cancel.cancelled() => {}
                     () = tokio::time::sleep(self.rules.tick) => {}
-                    _ = stirred.changed() => {}
+                    _ = stirred.changed() => tokio::time::sleep(COALESCE).await,
                 }
             }
             for (job, slot) in claimed {
@@ -342,6 +342,12 @@ impl Pipeline {
                 tracing::info!(request = %job.id, nonce, %hash, "the answer is on its way");
                 Ok(Next::LetGo)
             }
+            // A transaction that is mined makes room, and they are: no reason to wait longer each time.
+            Submission::Full => {
+                let detail = "as many transactions are pending as may be".to_owned();
+                let pause = backoff_ms(0, FULL_PAUSE_MS, FULL_PAUSE_MS);
+                Ok(Next::Wait { at: now_ms() + pause as i64, reason: "full", detail })
+            }
             Submission::NotNow(detail) => {
                 let pause = backoff_ms(job.attempts, 100, 10_000);
                 Ok(Next::Wait { at: now_ms() + pause as i64, reason: "node", detail })
@@ -397,5 +403,9 @@ fn revert_name(error: &NodeError) -> String {
 const BATCH: usize = 64;
 /// Longest pause between two tries of something that others must change first.
 const LONG_PAUSE_MS: i64 = 60_000;
+/// Pause of an answer for which there is no room among the pending transactions.
+const FULL_PAUSE_MS: u64 = 500;
+/// What stirs within this time is looked at once.
+const COALESCE: Duration = Duration::from_millis(3);
 /// Pause between two looks at a commitment.
 const COMMITMENT_PAUSE_MS: i64 = 100;

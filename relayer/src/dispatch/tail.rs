@@ -5,7 +5,7 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use tokio::sync::mpsc;
 
-use super::{Committee, DispatchRules, Said, classify, in_grace, user};
+use super::{Committee, DispatchRules, Receipt, Said, classify, in_grace, user};
 use crate::job::{Job, Payload};
 use crate::store::Store;
 
@@ -44,12 +44,11 @@ pub async fn receipts(store: Store, committee: std::sync::Arc<dyn Committee>, jo
             return;
         }
         let asked = missing.iter().map(|party| async { (*party, committee.receipt(*party, job).await) });
-        for (party, receipt) in futures::future::join_all(asked).await {
-            if let Some(receipt) = receipt
-                && let Err(error) = store.record_receipt(job, party, &receipt.bytes, receipt.mpc_micros).await
-            {
-                tracing::warn!(request = %job, party, %error, "a receipt is not recorded");
-            }
+        let answered = futures::future::join_all(asked).await;
+        let given: Vec<(u32, Receipt)> =
+            answered.into_iter().filter_map(|(party, receipt)| Some((party, receipt?))).collect();
+        if let Err(error) = store.record_receipts(job, &given).await {
+            tracing::warn!(request = %job, %error, "receipts are not recorded");
         }
     }
 }

@@ -8,6 +8,7 @@ use super::row::{Columns, int};
 use super::shares::{NewShare, insert_share, sharing_in};
 use super::{Store, Tx, Write};
 use crate::clock::now_ms;
+use crate::dispatch::Receipt;
 use crate::error::Error;
 use crate::job::USER_KIND;
 use crate::state::State;
@@ -179,23 +180,28 @@ impl Store {
         rows.iter().map(answer).collect()
     }
 
-    /// Keeps the receipt of a party, and the time that its MPC took.
+    /// Keeps receipts of parties, and the time that their MPC took.
     ///
     /// # Errors
     /// Database.
-    pub async fn record_receipt(&self, job: B256, party: u32, receipt: &[u8], mpc_micros: u64) -> Result<(), Error> {
+    pub async fn record_receipts(&self, job: B256, receipts: &[(u32, Receipt)]) -> Result<(), Error> {
+        if receipts.is_empty() {
+            return Ok(());
+        }
         let mut tx = self.begin(Write::Receipt).await?;
-        sqlx::query(
-            "INSERT INTO receipts (job, party, receipt, mpc_micros, at) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (job, party) DO UPDATE SET receipt = $3, mpc_micros = $4, at = $5",
-        )
-        .bind(job.to_vec())
-        .bind(i64::from(party))
-        .bind(receipt.to_vec())
-        .bind(int(mpc_micros))
-        .bind(now_ms())
-        .execute(&mut *tx)
-        .await?;
+        for (party, receipt) in receipts {
+            sqlx::query(
+                "INSERT INTO receipts (job, party, receipt, mpc_micros, at) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (job, party) DO UPDATE SET receipt = $3, mpc_micros = $4, at = $5",
+            )
+            .bind(job.to_vec())
+            .bind(i64::from(*party))
+            .bind(receipt.bytes.clone())
+            .bind(int(receipt.mpc_micros))
+            .bind(now_ms())
+            .execute(&mut *tx)
+            .await?;
+        }
         let rows = sqlx::query("SELECT mpc_micros FROM receipts WHERE job = $1 ORDER BY mpc_micros")
             .bind(job.to_vec())
             .fetch_all(&mut *tx)

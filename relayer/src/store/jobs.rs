@@ -3,7 +3,7 @@
 use alloy_primitives::B256;
 
 use super::row::{Columns, int, job, job_columns};
-use super::{Backend, Side, Store, Tx, Write};
+use super::{Backend, Store, Tx, Write};
 use crate::clock::now_ms;
 use crate::error::Error;
 use crate::job::{Job, USER_KIND};
@@ -81,7 +81,7 @@ impl Store {
         {
             return Ok(Vec::new());
         }
-        self.tell(Side::Before, Write::Claim);
+        let mut tx = self.begin(Write::Claim).await?;
         let rows = sqlx::query(sql)
             .bind(self.owner.to_string())
             .bind(now + lease_ms)
@@ -89,9 +89,9 @@ impl Store {
             .bind(int(limit as u64))
             .bind(without)
             .bind(nor)
-            .fetch_all(&self.write)
+            .fetch_all(&mut *tx)
             .await?;
-        self.tell(Side::After, Write::Claim);
+        tx.commit().await?;
         rows.iter().map(job).collect()
     }
 

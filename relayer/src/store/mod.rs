@@ -7,6 +7,7 @@
 mod answers;
 mod chain;
 mod console;
+mod group;
 mod jobs;
 mod leads;
 mod outbox;
@@ -39,8 +40,9 @@ pub use shares::{GROUPS_PER_PARTY, NewShare, StoredShare};
 pub use view::{PartyRow, TimelineRow, TransactionRow, View};
 pub use witness::{Move, Side, Witness, Write};
 
+use group::Group;
 use leads::Leads;
-use witness::Tx;
+use witness::{Inner, Tx};
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub enum Backend {
 pub struct Store {
     backend: Backend,
     write: AnyPool,
+    /// The one writer of SQLite, who commits for many at a time. A server does that by itself.
+    group: Option<Group>,
     read: AnyPool,
     owner: Arc<str>,
     leads: Arc<Leads>,
@@ -103,6 +107,7 @@ impl Store {
         };
         let store = Self {
             backend,
+            group: (backend == Backend::Sqlite).then(|| Group::new(write.clone())),
             write,
             read,
             owner: leads::owner(instance).into(),
@@ -151,20 +156,29 @@ impl Store {
 
     /// Closes all connections, after what is under way.
     pub async fn close(&self) {
+        if let Some(group) = &self.group {
+            group.close().await;
+        }
         self.write.close().await;
         self.read.close().await;
     }
 
     async fn begin(&self, write: Write) -> Result<Tx, Error> {
-        let tx = match self.backend {
-            Backend::Sqlite => self.write.begin_with("BEGIN IMMEDIATE").await?,
-            Backend::Postgres => self.write.begin().await?,
+        let inner = match &self.group {
+            Some(group) => Inner::Shared(group.begin().await?),
+            None => Inner::Own(self.write.begin().await?),
         };
-        Ok(Tx::new(tx, write, self.witness.clone()))
+        Ok(Tx::new(inner, write, self.witness.clone()))
     }
 
     /// One statement that is a transaction by itself.
     async fn once(&self, write: Write, statement: Query<'_, Any, AnyArguments>) -> Result<AnyQueryResult, Error> {
+        if self.group.is_some() {
+            let mut tx = self.begin(write).await?;
+            let done = statement.execute(&mut *tx).await?;
+            tx.commit().await?;
+            return Ok(done);
+        }
         self.tell(Side::Before, write);
         let done = statement.execute(&self.write).await?;
         self.tell(Side::After, write);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sqlx::{Any, AnyConnection, Transaction};
 
+use super::group::Member;
 use crate::error::Error;
 use crate::state::State;
 
@@ -116,16 +117,24 @@ pub trait Witness: Send + Sync + Debug {
     fn commit(&self, side: Side, write: Write, moves: &[Move]);
 }
 
+/// What is committed.
+pub(super) enum Inner {
+    /// A transaction of its own.
+    Own(Transaction<'static, Any>),
+    /// Together with others.
+    Shared(Member),
+}
+
 /// A transaction of the database that its witness hears of.
 pub(super) struct Tx {
-    inner: Transaction<'static, Any>,
+    inner: Inner,
     write: Write,
     moves: Vec<Move>,
     witness: Option<Arc<dyn Witness>>,
 }
 
 impl Tx {
-    pub(super) fn new(inner: Transaction<'static, Any>, write: Write, witness: Option<Arc<dyn Witness>>) -> Self {
+    pub(super) fn new(inner: Inner, write: Write, witness: Option<Arc<dyn Witness>>) -> Self {
         Self { inner, write, moves: Vec::new(), witness }
     }
 
@@ -140,7 +149,10 @@ impl Tx {
     pub(super) async fn commit(self) -> Result<(), Error> {
         let Self { inner, write, moves, witness } = self;
         tell(witness.as_ref(), Side::Before, write, &moves);
-        inner.commit().await?;
+        match inner {
+            Inner::Own(transaction) => transaction.commit().await?,
+            Inner::Shared(member) => member.commit().await?,
+        }
         tell(witness.as_ref(), Side::After, write, &moves);
         Ok(())
     }
@@ -150,13 +162,19 @@ impl Deref for Tx {
     type Target = AnyConnection;
 
     fn deref(&self) -> &AnyConnection {
-        &self.inner
+        match &self.inner {
+            Inner::Own(transaction) => transaction,
+            Inner::Shared(member) => member,
+        }
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.inner
+        match &mut self.inner {
+            Inner::Own(transaction) => transaction,
+            Inner::Shared(member) => member,
+        }
     }
 }
 

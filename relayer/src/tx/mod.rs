@@ -12,10 +12,12 @@ mod node;
 mod sign;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use alloy::eips::BlockId;
 use alloy_primitives::{Address, B256, Bytes, U256};
+use futures::FutureExt;
+use futures::future::join_all;
 
 pub use condition::Condition;
 pub use errors::{SendFault, classify};
@@ -35,6 +37,11 @@ const NOOP_GAS: u64 = 21_000;
 const MAX_GAS: u64 = 1 << 24;
 /// Gaps that one tick closes.
 const MAX_GAPS: u64 = 64;
+
+/// Receipts that are asked for at once.
+const SETTLING: usize = 32;
+/// How long today's fees are today's.
+const FEES_HOLD: Duration = Duration::from_millis(500);
 
 /// How the manager behaves.
 #[derive(Debug, Clone)]
@@ -74,6 +81,8 @@ pub enum Submission {
         /// What it would have to offer now, in wei.
         needed: U256,
     },
+    /// As many transactions are pending as may be.
+    Full,
     /// Not now.
     NotNow(String),
 }
@@ -87,6 +96,8 @@ pub struct TxManager {
     account: Account,
     rules: TxRules,
     reserving: tokio::sync::Mutex<()>,
+    /// Today's fees, and when they were asked for: a burst of answers does not ask for each.
+    fees: tokio::sync::Mutex<Option<(Instant, Fees)>>,
     metrics: Arc<Metrics>,
 }
 
@@ -96,7 +107,16 @@ impl TxManager {
     pub fn new(store: Store, node: Arc<dyn Node>, signer: Signer, chain: u64, rules: TxRules) -> Self {
         let account = Account { chain, sender: signer.address() };
         let metrics = store.metrics().clone();
-        Self { store, node, signer, account, rules, reserving: tokio::sync::Mutex::new(()), metrics }
+        Self {
+            store,
+            node,
+            signer,
+            account,
+            rules,
+            reserving: tokio::sync::Mutex::new(()),
+            fees: Default::default(),
+            metrics,
+        }
     }
 
     /// The account.
@@ -124,14 +144,14 @@ impl TxManager {
             return Ok(Submission::NotNow(why));
         }
         if self.store.pending_count(self.account).await? >= self.rules.max_in_flight {
-            return Ok(Submission::NotNow("as many transactions are pending as may be".into()));
+            return Ok(Submission::Full);
         }
         let gas = match self.node.estimate(self.account.sender, target, data.clone()).await {
             Ok(gas) => gas.saturating_add(gas / 8).min(MAX_GAS),
             Err(error) if error.revert.is_some() => return Ok(Submission::WouldRevert(error)),
             Err(error) => return Ok(Submission::NotNow(error.message)),
         };
-        let fees = match self.node.fees().await {
+        let fees = match self.fees_of_now().await {
             Ok(fees) => fees.capped(self.rules.max_fee),
             Err(error) => return Ok(Submission::NotNow(error.message)),
         };
@@ -151,6 +171,18 @@ impl TxManager {
                 Ok(Submission::Stored { nonce, hash: attempt.hash })
             }
             Err(error) => Ok(Submission::NotNow(error.message)),
+        }
+    }
+
+    async fn fees_of_now(&self) -> Result<Fees, NodeError> {
+        let mut known = self.fees.lock().await;
+        match *known {
+            Some((at, fees)) if at.elapsed() < FEES_HOLD => Ok(fees),
+            _ => {
+                let fees = self.node.fees().await?;
+                *known = Some((Instant::now(), fees));
+                Ok(fees)
+            }
         }
     }
 
@@ -238,15 +270,19 @@ impl TxManager {
         }
         let pending = self.store.pending(self.account).await?;
         self.metrics.pending(self.account.chain, pending.len());
-        for outgoing in &pending {
-            let done = if outgoing.nonce < counted {
-                self.settle(outgoing).await?
-            } else {
-                self.push(outgoing, outgoing.nonce == counted).await?
-            };
-            if let Err(error) = done {
-                return Ok(Err(error));
+        let (counted_ones, open): (Vec<_>, Vec<_>) = pending.iter().partition(|outgoing| outgoing.nonce < counted);
+        // Where they are is asked for many at a time; what is broadcast goes out in order of the nonces.
+        for some in counted_ones.chunks(SETTLING) {
+            let mut settling = Vec::with_capacity(some.len());
+            for outgoing in some {
+                settling.push(self.settle(outgoing).boxed());
             }
+            for settled in join_all(settling).await {
+                ask!(std::future::ready(settled?));
+            }
+        }
+        for outgoing in open {
+            ask!(std::future::ready(self.push(outgoing, outgoing.nonce == counted).await?));
         }
         self.store.confirm(self.account, self.rules.depth).await?;
         Ok(Ok(()))

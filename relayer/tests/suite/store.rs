@@ -1,6 +1,7 @@
 //! The store by itself.
 
 use alloy::primitives::{B256, Bytes, U256};
+use kms_relayer::dispatch::Receipt;
 use kms_relayer::job::ChainEvent;
 use kms_relayer::state::State;
 use kms_relayer::store::{NewPull, PartyStatus, Pulled, Quarantined, Report, Work};
@@ -152,7 +153,7 @@ async fn pulls_that_ended_long_ago_are_deleted_step_by_step_and_nothing_else_is(
         temp.store.shift(id, State::Final, State::Dispatched, "", "").await.unwrap();
         temp.store.record(id, &[said(1, 7), said(2, 7), said(3, 7)], 3).await.unwrap();
         temp.store.shift(id, State::Quorum, State::Done, "", "").await.unwrap();
-        temp.store.record_receipt(id, 1, &[1], 1).await.unwrap();
+        temp.store.record_receipts(id, &[(1, Receipt { bytes: vec![1], mpc_micros: 1 })]).await.unwrap();
         ended.push(id);
     }
     assert_eq!(temp.store.prune_pulls(0, 10).await.unwrap(), 0, "their time is not over");
