@@ -11,6 +11,8 @@ mod keygen;
 mod mpc;
 #[cfg(feature = "processes")]
 mod node;
+#[cfg(feature = "processes")]
+mod relayer;
 mod report;
 mod setup;
 #[cfg(feature = "processes")]
@@ -45,6 +47,18 @@ struct Args {
     #[cfg(feature = "processes")]
     #[arg(long)]
     keygen_params: Option<String>,
+    /// Requests at once in the area of the relayer.
+    #[cfg(feature = "processes")]
+    #[arg(long, default_value_t = 4_500)]
+    sustained: usize,
+    /// Open requests at a restart in the area of the relayer.
+    #[cfg(feature = "processes")]
+    #[arg(long, default_value_t = 10_000)]
+    open: usize,
+    /// Requests one after the other in the area of the relayer.
+    #[cfg(feature = "processes")]
+    #[arg(long, default_value_t = 200)]
+    single: usize,
     /// Minutes that a cold build took, if it was measured.
     #[arg(long)]
     cold_build_minutes: Option<f64>,
@@ -67,6 +81,9 @@ enum Area {
     /// Four processes that make a key.
     #[cfg(feature = "processes")]
     Keygen,
+    /// A relayer over stub parties.
+    #[cfg(feature = "processes")]
+    Relayer,
     /// Gas, from the pinned snapshot.
     Gas,
 }
@@ -95,6 +112,11 @@ fn main() -> Result<()> {
             }
             #[cfg(feature = "processes")]
             Area::Keygen => keygen::run_blocking(&root, args.keygen_params.as_deref())?,
+            #[cfg(feature = "processes")]
+            Area::Relayer => {
+                let (single, sustained, open) = (args.single, args.sustained, args.open);
+                relayer::run_blocking(relayer::Sizes { single, sustained, open })?
+            }
             Area::Gas => gas::run(&root)?,
         });
     }

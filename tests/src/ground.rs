@@ -6,6 +6,7 @@
 mod audit;
 mod chain;
 mod database;
+pub mod load;
 mod relayer;
 
 use std::{
@@ -24,7 +25,7 @@ use kms_chain::manifest::{DecryptionDomain, HostChain, Manifest};
 pub use audit::Audit;
 pub use chain::{Asked, Chain, Wish};
 pub use database::{Database, Rows};
-pub use relayer::Relayer;
+pub use relayer::{Candidate, Relayer};
 
 use crate::{
     anvil::{CHAIN_ID, Mining, Terms},
