@@ -1,10 +1,13 @@
 //! The store by itself.
 
-use alloy::primitives::{B256, Bytes, U256};
+use alloy::primitives::{Address, B256, Bytes, U256};
+use kms_relayer::Error;
 use kms_relayer::dispatch::Receipt;
 use kms_relayer::job::ChainEvent;
 use kms_relayer::state::State;
-use kms_relayer::store::{NewPull, PartyStatus, Pulled, Quarantined, Report, Work};
+use kms_relayer::store::{
+    Account, NewAttempt, NewPull, NewTransaction, PartyStatus, Pulled, Purpose, Quarantined, Report, Work,
+};
 
 use crate::support::{CHAIN, FakeChain, answer, cleartexts, fulfilled, open, pull_of, request, rules, store, submit};
 
@@ -249,4 +252,38 @@ async fn a_request_is_forgotten_only_when_its_end_is_final() {
     chain.mine(1, vec![(ids[0], ChainEvent::CallbackDelivered)]);
     temp.store.apply(&rules(1), &chain.step(Vec::new(), 5)).await.unwrap();
     assert_eq!(state(ids[0]).await, None);
+}
+
+#[tokio::test]
+async fn of_many_that_write_at_once_each_stands_or_falls_by_itself() {
+    let temp = store().await;
+    let account = Account { chain: CHAIN, sender: Address::repeat_byte(7) };
+    temp.store.raise_nonce(account, 5).await.unwrap();
+    let waiting = submit(&temp.store, pull_of(200)).await.id;
+    let mut writers = Vec::new();
+    for n in 0..60u8 {
+        let store = temp.store.clone();
+        writers.push(tokio::spawn(async move {
+            if n % 3 == 0 {
+                // Takes the nonce and inserts the transaction, and then finds that its job is not at `quorum`.
+                let (target, data) = (Address::repeat_byte(8), Bytes::from(vec![n]));
+                let new = NewTransaction { job: Some(waiting), target, data: data.clone(), gas_limit: 1 };
+                let hash = B256::repeat_byte(n);
+                let attempt = NewAttempt { hash, purpose: Purpose::Fulfil, raw: data, max_fee: 1, priority_fee: 1 };
+                let refused = store.reserve(account, 5, &new, &attempt).await;
+                assert!(matches!(refused, Err(Error::Moved(_))), "{refused:?}");
+            } else {
+                let id = submit(&store, pull_of(n)).await.id;
+                // Read by another connection: what is acknowledged is committed.
+                assert!(store.job(id).await.unwrap().is_some());
+            }
+        }));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(temp.store.next_nonce(account).await.unwrap(), Some(5));
+    assert_eq!(temp.store.pending_count(account).await.unwrap(), 0);
+    let counted: u64 = temp.store.count_by_state().await.unwrap().into_iter().map(|(_, count)| count).sum();
+    assert_eq!(counted, 41);
 }
