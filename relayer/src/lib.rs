@@ -14,6 +14,7 @@ pub mod job;
 pub mod metrics;
 pub mod parties;
 pub mod pipeline;
+pub mod ranks;
 mod run;
 pub mod sight;
 pub mod state;

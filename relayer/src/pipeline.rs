@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::sol_types::SolCall;
-use alloy_primitives::{Address, B256, Bytes, keccak256};
+use alloy_primitives::{Address, B256, Bytes};
 use kms_chain::abi::DecryptionGateway;
 use kms_chain::proof::DecryptionProof;
 use kms_chain::request::Request;
@@ -19,6 +19,7 @@ use crate::clock::{backoff_ms, now_ms};
 use crate::dispatch::{self, Asked, Committee, DispatchRules};
 use crate::error::Error;
 use crate::job::{GatewayRequest, Job, Payload};
+use crate::ranks::Ranks;
 use crate::state::State;
 use crate::store::{Store, Work, largest_group};
 use crate::tx::{NodeError, Submission, TxManager};
@@ -32,26 +33,6 @@ pub struct Destination {
     pub lens: Address,
     /// The account that posts.
     pub manager: Arc<TxManager>,
-}
-
-/// Waiting by rank, so that several relayers don't all pay for the same answer.
-#[derive(Debug, Clone, Default)]
-pub struct Ranks {
-    /// Accounts of all known relayers.
-    pub known: Vec<Address>,
-    /// What each rank waits longer than the one before.
-    pub slot: Duration,
-}
-
-impl Ranks {
-    /// How long `me` leaves `request` to others.
-    #[must_use]
-    pub fn wait(&self, request: B256, me: Address) -> Duration {
-        let order = |relayer: &Address| keccak256([request.as_slice(), relayer.as_slice()].concat());
-        let mine = order(&me);
-        let before = self.known.iter().filter(|relayer| **relayer != me && order(relayer) < mine).count();
-        self.slot.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX))
-    }
 }
 
 /// How the pipeline works.
@@ -328,8 +309,8 @@ impl Pipeline {
             let detail = format!("chain {} is not configured any more", job.chain);
             return Ok(Next::Wait { at: now_ms() + LONG_PAUSE_MS, reason: "chain", detail });
         };
-        let wait = self.rules.ranks.wait(job.id, destination.manager.account().sender);
-        let turn = job.since + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let me = destination.manager.account().sender;
+        let turn = self.rules.ranks.turn(job.id, me, job.since, self.store.seen());
         if now_ms() < turn {
             let detail = "other relayers are first to post this one".to_owned();
             return Ok(Next::Wait { at: turn, reason: "rank", detail });
@@ -337,6 +318,12 @@ impl Pipeline {
         let Some(data) = self.calldata(job, request).await? else {
             return Err(Error::corrupt(format!("{} has a quorum without answers", job.id)));
         };
+        // Another relayer's answer may be on its way already: ours would only be paid for, by us.
+        if !self.rules.ranks.known.is_empty() && destination.manager.taken(destination.gateway, data.clone()).await {
+            let pause = backoff_ms(job.attempts, 500, 10_000);
+            let detail = "another relayer's answer is on its way".to_owned();
+            return Ok(Next::Wait { at: now_ms() + pause as i64, reason: "rank", detail });
+        }
         match destination.manager.submit(job.id, destination.gateway, data).await? {
             Submission::Stored { nonce, hash } => {
                 tracing::info!(request = %job.id, nonce, %hash, "the answer is on its way");

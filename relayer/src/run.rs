@@ -20,10 +20,11 @@ use crate::feed::Feed;
 use crate::http::{Access, Api, Desk, RateLimit, Seats, router};
 use crate::metrics::Metrics;
 use crate::parties;
-use crate::pipeline::{Destination, Pipeline, PipelineRules, Ranks};
+use crate::pipeline::{Destination, Pipeline, PipelineRules};
+use crate::ranks::Ranks;
 use crate::sight::{Lookout, Surroundings};
 use crate::store::{ChainRules, Store, Witness};
-use crate::tx::{Signer, TxManager};
+use crate::tx::{Caretaker, Signer, TxManager};
 use crate::views::{ChainViews, Judge};
 use crate::watch::ChainSink;
 
@@ -178,14 +179,31 @@ async fn start_chain(
     let status = follower.status();
     tasks.spawn(follower.run(cancel.clone()));
     let manager = Arc::new(TxManager::new(store.clone(), Arc::new(rpc.clone()), signer.clone(), id, config.tx.rules()));
+    let lead = Duration::from_secs(config.relayers.lead_s);
+    let caretaker = Caretaker::new(store.clone(), Arc::new(rpc.clone()), manager.account(), config.tx.rules());
+    tasks.spawn(mind_others(caretaker, lead, cancel.clone()));
     tasks.spawn(mind_transactions(store.clone(), manager.clone(), lead_ms, cancel.clone()));
     Ok((status, Destination { gateway, lens: host.contracts.guard_lens, manager }, rpc))
+}
+
+/// Looks after accounts of this database whose relayers are gone, until cancelled.
+async fn mind_others(caretaker: Caretaker, lead: Duration, cancel: CancellationToken) {
+    loop {
+        // Twice as seldom as an account is held, so that its owner finds it free when it comes back.
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(lead / 2) => {}
+        }
+        if let Err(error) = caretaker.look(lead / 4).await {
+            tracing::error!(%error, "accounts of other relayers can't be looked after");
+        }
+    }
 }
 
 /// Runs the manager's rounds: after every change of the chain, and at least every [`TX_TICK`].
 async fn mind_transactions(store: Store, manager: Arc<TxManager>, lead_ms: i64, cancel: CancellationToken) {
     let account = manager.account();
-    let lead = format!("tx:{}:{}", account.chain, account.sender);
+    let lead = account.lead_name();
     let mut cursor = store.stirred();
     for round in 0u64.. {
         match store.lead(&lead, lead_ms).await {

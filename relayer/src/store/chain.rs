@@ -172,6 +172,11 @@ impl Store {
         for (state, n) in counts {
             self.metrics.transition(state, n);
         }
+        for event in &step.events {
+            if let ChainEvent::Fulfilled { fulfiller, .. } = &event.event {
+                self.seen.note(*fulfiller, now_ms());
+            }
+        }
         self.metrics.quarantined(step.quarantined.len() as u64);
         self.stir();
         Ok(())

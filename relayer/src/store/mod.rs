@@ -4,6 +4,7 @@
 //! state it starts from, so that whoever comes second changes nothing. Dialects differ in two places only: how a write
 //! transaction begins, and how work is claimed.
 
+mod accounts;
 mod answers;
 mod chain;
 mod console;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::ranks::Seen;
 
 pub use answers::{Given, NewAnswer, PartyStatus, Recorded, Report, StoredAnswer, largest_group};
 pub use chain::{Applied, ChainRules, Cursor, Quarantined, follow_lead};
@@ -66,6 +68,7 @@ pub struct Store {
     stirred: watch::Sender<u64>,
     metrics: Arc<Metrics>,
     witness: Option<Arc<dyn Witness>>,
+    seen: Arc<Seen>,
 }
 
 impl Store {
@@ -115,6 +118,7 @@ impl Store {
             stirred: watch::Sender::new(0),
             metrics,
             witness,
+            seen: Arc::default(),
         };
         store.tell(Side::Before, Write::Migrate);
         migrations(backend).run(&store.write).await?;
@@ -131,6 +135,12 @@ impl Store {
 
     fn stir(&self) {
         self.stirred.send_modify(|n| *n += 1);
+    }
+
+    /// When relayers were last seen to have posted an answer.
+    #[must_use]
+    pub fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// The metrics that this store counts into.

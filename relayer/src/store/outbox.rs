@@ -284,7 +284,7 @@ impl Store {
         .await?;
         let last = sqlx::query(
             "SELECT hash, created_at FROM attempts WHERE chain = $1 AND sender = $2 AND nonce = $3 \
-             ORDER BY created_at DESC LIMIT 1",
+             ORDER BY created_at DESC, hash DESC LIMIT 1",
         )
         .bind(int(account.chain))
         .bind(account.sender.to_vec())
@@ -513,7 +513,7 @@ impl Store {
         let rows = sqlx::query(
             "SELECT a.nonce, a.hash, a.purpose, a.raw, a.max_fee, a.priority_fee, a.created_at, a.sent_at, a.error FROM attempts a \
              JOIN transactions t ON t.chain = a.chain AND t.sender = a.sender AND t.nonce = a.nonce \
-             WHERE t.chain = $1 AND t.sender = $2 AND t.state = 'pending' ORDER BY a.created_at",
+             WHERE t.chain = $1 AND t.sender = $2 AND t.state = 'pending' ORDER BY a.created_at, a.hash",
         )
         .bind(int(account.chain))
         .bind(account.sender.to_vec())
@@ -585,7 +585,13 @@ async fn insert_attempt(tx: &mut Tx, account: Account, nonce: u64, attempt: &New
 }
 
 /// Sends the job of a nonce back, unless another of its transactions is on its way or has done it.
-async fn back_to_quorum(tx: &mut Tx, account: Account, nonce: u64, detail: &str, retry_at: i64) -> Result<(), Error> {
+pub(super) async fn back_to_quorum(
+    tx: &mut Tx,
+    account: Account,
+    nonce: u64,
+    detail: &str,
+    retry_at: i64,
+) -> Result<(), Error> {
     let row = sqlx::query(
         "SELECT t.job FROM transactions t WHERE t.chain = $1 AND t.sender = $2 AND t.nonce = $3 AND NOT EXISTS \
          (SELECT 1 FROM transactions o WHERE o.job = t.job AND o.purpose = 'fulfil' \

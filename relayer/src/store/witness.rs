@@ -51,6 +51,8 @@ pub enum Write {
     Mined,
     /// A nonce was used by somebody else.
     Lost,
+    /// An answer is taken from an account that nobody minds.
+    Abandon,
     /// Transactions are deep enough.
     Confirm,
     /// A question came over HTTP.
@@ -61,7 +63,7 @@ pub enum Write {
 
 impl Write {
     /// All of them.
-    pub const ALL: [Write; 22] = [
+    pub const ALL: [Write; 23] = [
         Write::Migrate,
         Write::Resume,
         Write::Lead,
@@ -81,6 +83,7 @@ impl Write {
         Write::NotSent,
         Write::Mined,
         Write::Lost,
+        Write::Abandon,
         Write::Confirm,
         Write::Ask,
         Write::Prune,

@@ -5,6 +5,7 @@
 //! nonce and moves the job; [`TxManager::tick`] does everything else (broadcast, replacement, receipts, gaps), again and
 //! again, from what is stored and what the chain says. A kill between the two costs nothing but time.
 
+mod caretaker;
 mod condition;
 mod errors;
 mod fees;
@@ -19,6 +20,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use futures::FutureExt;
 use futures::future::join_all;
 
+pub use caretaker::Caretaker;
 pub use condition::Condition;
 pub use errors::{SendFault, classify};
 pub use fees::Fees;
@@ -35,6 +37,8 @@ use crate::store::{Account, Attempt, NewAttempt, NewTransaction, Outgoing, Purpo
 const NOOP_GAS: u64 = 21_000;
 /// A transaction may use no more (EIP-7825).
 const MAX_GAS: u64 = 1 << 24;
+/// A transaction that was stored longer ago, and never broadcast, is simulated again first.
+const STALE: Duration = Duration::from_secs(2);
 /// Gaps that one tick closes.
 const MAX_GAPS: u64 = 64;
 
@@ -92,7 +96,8 @@ pub enum Submission {
 pub struct TxManager {
     store: Store,
     node: Arc<dyn Node>,
-    signer: Signer,
+    /// None for an account of somebody else.
+    signer: Option<Signer>,
     account: Account,
     rules: TxRules,
     reserving: tokio::sync::Mutex<()>,
@@ -106,11 +111,15 @@ impl TxManager {
     #[must_use]
     pub fn new(store: Store, node: Arc<dyn Node>, signer: Signer, chain: u64, rules: TxRules) -> Self {
         let account = Account { chain, sender: signer.address() };
+        Self { signer: Some(signer), ..Self::without_key(store, node, account, rules) }
+    }
+
+    fn without_key(store: Store, node: Arc<dyn Node>, account: Account, rules: TxRules) -> Self {
         let metrics = store.metrics().clone();
         Self {
             store,
             node,
-            signer,
+            signer: None,
             account,
             rules,
             reserving: tokio::sync::Mutex::new(()),
@@ -131,6 +140,11 @@ impl TxManager {
     /// The node does not answer.
     pub async fn uncommitted(&self, lens: Address, handles: &[B256]) -> Result<usize, NodeError> {
         self.node.uncommitted(lens, handles).await
+    }
+
+    /// Whether somebody's transaction on its way will have done this before ours could. No, if the node can't say.
+    pub async fn taken(&self, target: Address, data: Bytes) -> bool {
+        self.node.reverts_in_pool(self.account.sender, target, data).await.unwrap_or(false)
     }
 
     /// Simulates, stores and broadcasts a job's transaction. A job that is under way already is not sent again.
@@ -227,7 +241,8 @@ impl TxManager {
         gas_limit: u64,
         fees: Fees,
     ) -> Result<NewAttempt, Error> {
-        let (hash, raw) = self.signer.sign(self.account.chain, nonce, target, data.clone(), gas_limit, fees).await?;
+        let signer = self.signer.as_ref().ok_or_else(|| Error::Transaction("it is another's account".into()))?;
+        let (hash, raw) = signer.sign(self.account.chain, nonce, target, data.clone(), gas_limit, fees).await?;
         Ok(NewAttempt { hash, purpose, raw, max_fee: fees.max_fee, priority_fee: fees.priority_fee })
     }
 
@@ -254,7 +269,7 @@ impl TxManager {
         }
         let counted = ask!(self.node.transaction_count(self.account.sender, BlockId::latest()));
         let Some(next) = self.store.next_nonce(self.account).await? else { return Ok(Ok(())) };
-        if next < counted {
+        if self.signer.is_some() && next < counted {
             // On the word of one node that lies or serves another chain, nonces would be skipped that this one waits for.
             let counted = ask!(self.node.lowest_transaction_count(self.account.sender, BlockId::latest()));
             if next < counted {
@@ -265,11 +280,15 @@ impl TxManager {
                 self.store.raise_nonce(self.account, counted).await?;
             }
         }
-        if let Err(error) = self.close_gaps(counted, next).await? {
+        if self.signer.is_some()
+            && let Err(error) = self.close_gaps(counted, next).await?
+        {
             return Ok(Err(error));
         }
         let pending = self.store.pending(self.account).await?;
-        self.metrics.pending(self.account.chain, pending.len());
+        if self.signer.is_some() {
+            self.metrics.pending(self.account.chain, pending.len());
+        }
         let (counted_ones, open): (Vec<_>, Vec<_>) = pending.iter().partition(|outgoing| outgoing.nonce < counted);
         // Where they are is asked for many at a time; what is broadcast goes out in order of the nonces.
         for some in counted_ones.chunks(SETTLING) {
@@ -282,7 +301,12 @@ impl TxManager {
             }
         }
         for outgoing in open {
-            ask!(std::future::ready(self.push(outgoing, outgoing.nonce == counted).await?));
+            let pushed = if self.signer.is_none() {
+                self.push_unsigned(outgoing).await?
+            } else {
+                self.push(outgoing, outgoing.nonce == counted).await?
+            };
+            ask!(std::future::ready(pushed));
         }
         self.store.confirm(self.account, self.rules.depth).await?;
         Ok(Ok(()))
@@ -345,6 +369,9 @@ impl TxManager {
             tracing::info!(nonce = outgoing.nonce, "no longer needed: its nonce is used by a no-op instead");
             return self.replace(outgoing, last, Purpose::Noop, "no longer needed").await;
         }
+        if outgoing.purpose == Purpose::Noop && last.signed.purpose == Purpose::Fulfil {
+            return self.replace(outgoing, last, Purpose::Noop, "posted from another account meanwhile").await;
+        }
         let age = |since: i64, limit: Duration| {
             now.saturating_sub(since) >= i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
         };
@@ -358,6 +385,10 @@ impl TxManager {
                 let why = "the node did not take the transaction for too long";
                 self.replace(outgoing, last, Purpose::Noop, why).await
             }
+            // Stored by a process that did not live to broadcast it.
+            (None, None) if age(last.created_at, STALE) && self.would_revert(outgoing).await => {
+                self.replace(outgoing, last, Purpose::Noop, "the contract does not take it any more").await
+            }
             (None, _) => Ok(self.send(outgoing.nonce, &last.signed).await?),
             (Some(_), Some(SendFault::FeeTooLow | SendFault::ReplacementUnderpriced)) if its_turn => {
                 self.replace(outgoing, last, outgoing.purpose, "the node wants a higher fee").await
@@ -370,6 +401,16 @@ impl TxManager {
             }
             (Some(_), _) => Ok(Ok(())),
         }
+    }
+
+    /// Whether the contract would not take an answer now; a node that can't say leaves it to the chain.
+    async fn would_revert(&self, outgoing: &Outgoing) -> bool {
+        outgoing.purpose == Purpose::Fulfil
+            && self
+                .node
+                .estimate(self.account.sender, outgoing.target, outgoing.data.clone())
+                .await
+                .is_err_and(|error| error.revert.is_some())
     }
 
     /// Whether the transaction of this job still has a purpose.
@@ -468,6 +509,9 @@ impl TxManager {
 
     /// Stores a no-op under the nonce of a transaction that can't be sent; the next round broadcasts it.
     async fn give_up(&self, nonce: u64, attempt: &NewAttempt, why: &str) -> Result<(), Error> {
+        if self.signer.is_none() {
+            return self.store.abandon(self.account, nonce, why).await;
+        }
         let fees = Fees { max_fee: attempt.max_fee, priority_fee: attempt.priority_fee };
         let noop = self.sign(nonce, Purpose::Noop, self.account.sender, &Bytes::new(), NOOP_GAS, fees).await?;
         let detail = format!("the node refused the transaction: {why}");

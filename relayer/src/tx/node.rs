@@ -67,6 +67,10 @@ pub trait Node: Send + Sync + Debug {
     async fn fees(&self) -> Result<Fees, NodeError>;
     /// Executes a call, and says how much gas it takes.
     async fn estimate(&self, from: Address, to: Address, data: Bytes) -> Result<u64, NodeError>;
+    /// Whether a call would revert after what waits in the pool. A node that does not show its pool says no.
+    async fn reverts_in_pool(&self, _from: Address, _to: Address, _data: Bytes) -> Result<bool, NodeError> {
+        Ok(false)
+    }
     /// Broadcasts a signed transaction.
     async fn broadcast(&self, raw: &Bytes) -> Result<(), NodeError>;
     /// Where a transaction was mined, if it was.
@@ -100,6 +104,21 @@ impl Node for Chain {
 
     async fn estimate(&self, from: Address, to: Address, data: Bytes) -> Result<u64, NodeError> {
         Ok(self.estimate_gas(&TransactionRequest::default().from(from).to(to).input(data.into())).await?)
+    }
+
+    async fn reverts_in_pool(&self, from: Address, to: Address, data: Bytes) -> Result<bool, NodeError> {
+        let call = TransactionRequest::default().from(from).to(to).input(data.into());
+        let tried = self
+            .run(|provider| {
+                let call = call.clone();
+                async move { provider.call(call).block(BlockId::pending()).await }
+            })
+            .await;
+        match tried.map_err(NodeError::from) {
+            Ok(_) => Ok(false),
+            Err(error) if error.revert.is_some() => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     async fn broadcast(&self, raw: &Bytes) -> Result<(), NodeError> {

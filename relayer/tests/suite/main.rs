@@ -1,6 +1,7 @@
 //! Tests of the relayer's parts together: store, state machine, transaction manager on a real anvil, pipeline, HTTP API.
 
 mod access;
+mod accounts;
 mod api;
 mod chains;
 mod console;
