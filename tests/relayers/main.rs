@@ -4,7 +4,12 @@
 //! (`script/with-postgres`) the relayers keep their jobs in PostgreSQL, without it in SQLite.
 
 mod basics;
+mod books;
+mod doomed;
+mod kills;
 mod load;
+mod races;
+mod ticker;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -19,9 +24,23 @@ const TESTS: &[harness::Test] = tests![
     basics::one_relayer_serves_two_chains,
     load::a_thousand_requests_at_once,
     load::so_many_a_second_for_a_while,
+    kills::at_every_commit_once,
+    kills::at_any_moment,
+    races::three_relayers_on_one_database_share_the_work,
+    races::on_one_database_any_of_three_may_die_at_any_time,
+    races::on_one_database_and_account_any_of_three_may_die_at_any_time,
+    races::three_rivals_pay_once_for_each_answer,
+    races::any_of_three_rivals_may_die_at_any_time,
 ];
 
+/// A number from the environment, for longer forms of a test.
+fn number(name: &str, usual: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
 fn main() -> ExitCode {
-    let patience = std::env::var("KMS_TEST_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(PATIENCE);
-    harness::main(TESTS, Duration::from_secs(patience))
+    if let Some(end) = doomed::called() {
+        return end;
+    }
+    harness::main(TESTS, Duration::from_secs(number("KMS_TEST_PATIENCE", PATIENCE)))
 }

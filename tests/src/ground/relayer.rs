@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -117,20 +118,25 @@ impl Candidate<'_> {
     /// # Errors
     /// It ends, or is not ready after a minute.
     pub async fn start(self) -> Result<Relayer> {
-        let port = paths::free_port()?;
-        let (config, environment) = self.configure(port).await?;
-        let process = Process::start(
-            &self.name,
-            &paths::binary("kms-relayer")?,
-            &strings(&["run", "--config", &config.display().to_string()]),
-            &environment,
-            &self.ground.home().join("logs"),
-        )?;
-        let account = self.ground.account(&self.account).await?.address();
-        let url = format!("http://127.0.0.1:{port}");
-        let mut relayer = Relayer { process, account, url, database: self.database };
+        let mut relayer = self.start_as(&paths::binary("kms-relayer")?, &["run", "--config"], &[]).await?;
         relayer.ready().await?;
         Ok(relayer)
+    }
+
+    /// Starts a program as this relayer: with these arguments and the path of the configuration, and more in its environment.
+    /// Does not wait for it.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub async fn start_as(self, program: &Path, args: &[&str], told: &[(String, String)]) -> Result<Relayer> {
+        let port = paths::free_port()?;
+        let (config, mut environment) = self.configure(port).await?;
+        environment.extend(told.iter().cloned());
+        let mut args = strings(args);
+        args.push(config.display().to_string());
+        let process = Process::start(&self.name, program, &args, &environment, &self.ground.home().join("logs"))?;
+        let account = self.ground.account(&self.account).await?.address();
+        Ok(Relayer { process, account, url: format!("http://127.0.0.1:{port}"), database: self.database })
     }
 }
 
