@@ -1,5 +1,7 @@
 //! What the parties say about a job.
 
+use std::fmt::Write as _;
+
 use alloy_primitives::{Address, B256, Bytes};
 use sqlx::any::AnyRow;
 
@@ -132,8 +134,8 @@ impl Store {
         let Some(row) = row else { return Ok(Recorded { agreeing: 0, quorum_now: false }) };
         let late = row.state("state")? != State::Dispatched;
         let now = now_ms();
+        set_parties(&mut tx, job, reports, now).await?;
         for report in reports {
-            set_party(&mut tx, job, report, now).await?;
             match &report.answer {
                 Some(Given::Cleartexts(answer)) => {
                     insert_answer(&mut tx, job, report.party, answer, late, now).await?;
@@ -309,21 +311,32 @@ fn answer(row: &AnyRow) -> Result<StoredAnswer, Error> {
     })
 }
 
-async fn set_party(tx: &mut Tx, job: B256, report: &Report, now: i64) -> Result<(), Error> {
+/// One statement for all of them; each party has one report.
+async fn set_parties(tx: &mut Tx, job: B256, reports: &[Report], now: i64) -> Result<(), Error> {
+    if reports.is_empty() {
+        return Ok(());
+    }
+    let mut sql = String::from("INSERT INTO job_parties (job, party, status, detail, at, retry_at) VALUES ");
+    for (place, _) in reports.iter().enumerate() {
+        let first = 3 + 4 * place;
+        let comma = if place == 0 { "" } else { ", " };
+        // Writing to a string can't fail.
+        let _ = write!(sql, "{comma}($1, ${first}, ${}, ${}, $2, ${})", first + 1, first + 2, first + 3);
+    }
     // An answer is never forgotten again.
-    sqlx::query(
-        "INSERT INTO job_parties (job, party, status, detail, at, retry_at) VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT (job, party) DO UPDATE SET status = $3, detail = $4, at = $5, retry_at = $6 \
-         WHERE job_parties.status <> 'answered'",
-    )
-    .bind(job.to_vec())
-    .bind(i64::from(report.party))
-    .bind(report.status.as_str())
-    .bind(none_if_empty(&report.detail))
-    .bind(now)
-    .bind(report.retry_at)
-    .execute(&mut **tx)
-    .await?;
+    sql.push_str(
+        " ON CONFLICT (job, party) DO UPDATE SET status = excluded.status, detail = excluded.detail, at = excluded.at, \
+         retry_at = excluded.retry_at WHERE job_parties.status <> 'answered'",
+    );
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.to_vec()).bind(now);
+    for report in reports {
+        query = query
+            .bind(i64::from(report.party))
+            .bind(report.status.as_str())
+            .bind(none_if_empty(&report.detail))
+            .bind(report.retry_at);
+    }
+    query.execute(&mut **tx).await?;
     Ok(())
 }
 
