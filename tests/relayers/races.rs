@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::Address;
 use anyhow::{Result, ensure};
-use kms_tests::ground::{Asked, Audit, Candidate, Database, Ground, Plan, Relayer, Wish};
+use kms_tests::{
+    ground::{Asked, Audit, Candidate, Database, Ground, Plan, Relayer, Wish},
+    stub::Manner,
+};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -120,8 +123,10 @@ async fn sharing(ground: &Ground, accounts: [&str; 3]) -> Result<Option<Team>> {
 
 pub(crate) async fn three_relayers_on_one_database_share_the_work() -> Result<()> {
     let ground = Ground::lay(&Plan::default()).await?;
+    // More is on its way than one of them takes at once.
+    ground.parties.iter().for_each(|party| party.set(Manner::Slow(Duration::from_millis(800))));
     let Some(team) = sharing(&ground, NAMES).await? else { return Ok(()) };
-    let (asked, audit) = team.serve(&ground, number("KMS_TEST_REQUESTS", 300), None).await?;
+    let (asked, audit) = team.serve(&ground, number("KMS_TEST_REQUESTS", 200), None).await?;
     ensure!(audit.fulfilled.len() == 3, "somebody did nothing: {audit:?}");
     ensure!(audit.reverted == 0 && audit.noops == 0, "{audit:?}");
     agree(ground.chain(), &team.databases[0], &team.accounts, asked.len()).await
