@@ -6,7 +6,7 @@ use alloy::primitives::{B256, U256};
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, stream};
 use kms_client::{
-    transport::{Parties, UserOutcome},
+    transport::{Outcome, Parties},
     user::{ReconstructError, UserDecryption},
 };
 use kms_tests::{anvil::Role, cluster::Cluster, parties, probe::Probe, user::Asking};
@@ -56,7 +56,7 @@ async fn answers(
             let clock = Instant::now();
             let outcome = clients.user_decrypt(party, &asking.request).await?;
             let whole = clock.elapsed().as_secs_f64();
-            ensure!(matches!(outcome, UserOutcome::Answer(_)), "party {party}: {outcome:?}");
+            ensure!(matches!(outcome, Outcome::Answer(_)), "party {party}: {outcome:?}");
             let after = all_parties(cluster, "kms_node_guard_seconds_sum").await?;
             // The first round fetches the ciphertext.
             if round > 0 {

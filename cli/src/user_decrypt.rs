@@ -17,8 +17,9 @@ use kms_chain::{
     permit::{HandleContract, Permit, UserRequest},
 };
 use kms_client::{
-    transport::{Read, UserOutcome},
+    transport::{Outcome, PartyError, Read},
     user::{Kem, KeyPair, Parties, Progress, ReconstructError, Reconstruction, UserDecryption},
+    verify::VerifiedShare,
 };
 use zeroize::Zeroizing;
 
@@ -163,12 +164,12 @@ async fn request(args: &Args, manifest: &Manifest, wallet: &PrivateKeySigner, pa
 }
 
 /// A line about what one party said.
-fn said(index: u32, outcome: &Result<UserOutcome, kms_client::transport::PartyError>) -> String {
+fn said(index: u32, outcome: &Result<Outcome<VerifiedShare>, PartyError>) -> String {
     let said = match outcome {
-        Ok(UserOutcome::Answer(_)) => "sealed a share".to_owned(),
-        Ok(UserOutcome::NotYet { reason, detail, .. }) => format!("not yet ({}): {detail}", reason.as_str_name()),
-        Ok(UserOutcome::Refused { reason, detail }) => format!("refused ({}): {detail}", reason.as_str_name()),
-        Ok(UserOutcome::EpochNotLive { live }) => format!("holds other epochs: {live:?}"),
+        Ok(Outcome::Answer(_)) => "sealed a share".to_owned(),
+        Ok(Outcome::NotYet { reason, detail, .. }) => format!("not yet ({}): {detail}", reason.as_str_name()),
+        Ok(Outcome::Refused { reason, detail }) => format!("refused ({}): {detail}", reason.as_str_name()),
+        Ok(Outcome::EpochNotLive { live }) => format!("holds other epochs: {live:?}"),
         Err(error) => error.to_string(),
     };
     format!("  party {index}: {said}\n")

@@ -7,11 +7,13 @@ use alloy_primitives::{B256, Keccak256};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kms_chain::{extra_data::ExtraData, manifest::Manifest};
-use kms_client::transport::{HealthResponse, Outcome, PartyError, UserOutcome};
+use kms_client::transport::{HealthResponse, Outcome, PartyError};
 use kms_client::user::Group;
-use kms_client::verify;
+use kms_client::verify::{self, VerifiedShare};
+use kms_telemetry::TraceParent;
 use prost::Message;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use crate::config::Tls;
 use crate::dispatch::{Committee, Question, Receipt, Said};
@@ -127,7 +129,11 @@ impl Committee for Parties {
     fn ask(&self, question: Question) -> mpsc::Receiver<(u32, Said)> {
         let (send, receive) = mpsc::channel(question.parties.len().max(1));
         let this = self.clone();
-        tokio::spawn(async move {
+        // Late answers come when the asking is over.
+        let span =
+            tracing::info_span!(parent: None, "parties", request = %question.job, asked = question.parties.len());
+        kms_telemetry::adopt(&span, question.job, TraceParent::current());
+        let asking = async move {
             let mut answers = match this.answers(&question) {
                 Ok(answers) => answers,
                 Err(why) => {
@@ -158,7 +164,8 @@ impl Committee for Parties {
             for party in missing {
                 let _ = send.send((party, Said::Unreachable("no answer in time".into()))).await;
             }
-        });
+        };
+        tokio::spawn(asking.instrument(span));
         receive
     }
 
@@ -176,14 +183,34 @@ impl Committee for Parties {
     }
 }
 
+/// What a party says about a public decryption. An answer in the outcome is verified.
 fn said(outcome: Result<Outcome, PartyError>) -> Said {
-    match outcome {
-        Ok(Outcome::Answer(answer)) => Said::Answer(NewAnswer {
+    as_said(outcome, |answer| {
+        Said::Answer(NewAnswer {
             signer: answer.signer,
             cleartexts: answer.cleartexts,
             extra_data: answer.extra_data,
             signature: answer.signature,
-        }),
+        })
+    })
+}
+
+/// What a party says about a user decryption. A share in the outcome is authenticated.
+#[must_use]
+pub fn user_said(outcome: Result<Outcome<VerifiedShare>, PartyError>) -> Said {
+    as_said(outcome, |share| {
+        Said::Share(NewShare {
+            group: group_id(&share.group),
+            share: share.response.share,
+            signature: share.response.signature,
+            extra_data: share.response.extra_data,
+        })
+    })
+}
+
+fn as_said<Answer>(outcome: Result<Outcome<Answer>, PartyError>, answer: impl FnOnce(Answer) -> Said) -> Said {
+    match outcome {
+        Ok(Outcome::Answer(given)) => answer(given),
         Ok(Outcome::NotYet { reason, detail, retry_after }) => Said::NotYet {
             why: format!("{}: {detail}", label(reason.as_str_name(), "NOT_YET_REASON_")),
             retry_after_ms: retry_after_ms(retry_after),
@@ -192,29 +219,6 @@ fn said(outcome: Result<Outcome, PartyError>) -> Said {
             Said::Refused { reason: label(reason.as_str_name(), "REFUSED_REASON_"), why: detail }
         }
         Ok(Outcome::EpochNotLive { live }) => Said::EpochNotLive(live),
-        Err(error @ PartyError::Bad(_)) => Said::Invalid(error.to_string()),
-        Err(error) => Said::Unreachable(error.to_string()),
-    }
-}
-
-/// What a party says about a user decryption. A share in the outcome is authenticated.
-#[must_use]
-pub fn user_said(outcome: Result<UserOutcome, PartyError>) -> Said {
-    match outcome {
-        Ok(UserOutcome::Answer(share)) => Said::Share(NewShare {
-            group: group_id(&share.group),
-            share: share.response.share,
-            signature: share.response.signature,
-            extra_data: share.response.extra_data,
-        }),
-        Ok(UserOutcome::NotYet { reason, detail, retry_after }) => Said::NotYet {
-            why: format!("{}: {detail}", label(reason.as_str_name(), "NOT_YET_REASON_")),
-            retry_after_ms: retry_after_ms(retry_after),
-        },
-        Ok(UserOutcome::Refused { reason, detail }) => {
-            Said::Refused { reason: label(reason.as_str_name(), "REFUSED_REASON_"), why: detail }
-        }
-        Ok(UserOutcome::EpochNotLive { live }) => Said::EpochNotLive(live),
         Err(error @ PartyError::Bad(_)) => Said::Invalid(error.to_string()),
         Err(error) => Said::Unreachable(error.to_string()),
     }

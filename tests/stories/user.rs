@@ -14,7 +14,7 @@ use alloy::{
 use anyhow::{Context, Result, bail, ensure};
 use kms_chain::{abi::AccessControl, permit::UserRequest};
 use kms_client::{
-    transport::{RefusedReason, UserOutcome},
+    transport::{Outcome, RefusedReason},
     user::{ReconstructError, Reconstruction, UserDecryption},
 };
 use kms_encoding::{FheType, Plaintext};
@@ -50,9 +50,9 @@ async fn shares(cluster: &Cluster, reader: &mut UserDecryption, from: &[u32]) ->
         let deadline = Instant::now() + PATIENCE;
         loop {
             match clients.user_decrypt(*party, &request).await {
-                Ok(UserOutcome::Answer(share)) => break drop(reader.add(&share.response)?),
+                Ok(Outcome::Answer(share)) => break drop(reader.add(&share.response)?),
                 // A party that has just started is not ready, and has a chain to reach.
-                Ok(UserOutcome::NotYet { retry_after, .. }) if Instant::now() < deadline => {
+                Ok(Outcome::NotYet { retry_after, .. }) if Instant::now() < deadline => {
                     tokio::time::sleep(retry_after).await;
                 }
                 other => bail!("party {party}: {other:?}"),
@@ -79,7 +79,7 @@ async fn all_refuse(cluster: &Cluster, request: &UserRequest, expected: RefusedR
     let clients = parties::operator(cluster)?;
     for party in 1..=4 {
         match clients.user_decrypt(party, request).await? {
-            UserOutcome::Refused { reason, detail } => {
+            Outcome::Refused { reason, detail } => {
                 ensure!(reason == expected, "party {party} refused as {reason:?}: {detail}");
                 ensure!(detail.starts_with(&format!("{label}: ")), "party {party} says {detail}");
             }

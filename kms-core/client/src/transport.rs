@@ -11,7 +11,7 @@ pub use crate::tls::Identity;
 pub use keygen::{FileError, KeyGenState};
 pub use kms_proto::node::{HealthResponse, NotYetReason, RefusedReason};
 pub use outcome::{Outcome, PartyError};
-pub use user::{Read, UserOutcome};
+pub use user::Read;
 
 use crate::{
     quorum::{Decryption, Quorum},
@@ -32,6 +32,7 @@ use kms_proto::{
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Request, Response, Status, transport::Channel};
+use tracing::Instrument;
 
 /// How long a party is asked to hold a `Decrypt` call before it says NotYet.
 pub const DECRYPT_WAIT: Duration = Duration::from_secs(10);
@@ -138,11 +139,12 @@ impl Parties {
     /// # Errors
     /// The party could not be reached, broke the protocol, or its answer does not verify.
     pub async fn decrypt(&self, index: u32, question: &Question) -> Result<Outcome, PartyError> {
+        traced(index, self.decrypt_once(index, question)).await
+    }
+
+    async fn decrypt_once(&self, index: u32, question: &Question) -> Result<Outcome, PartyError> {
         let wait = u32::try_from(DECRYPT_WAIT.as_millis()).unwrap_or(u32::MAX);
-        let mut request = Request::new(question.message(wait));
-        if let Ok(id) = question.id().to_string().parse() {
-            request.metadata_mut().insert("kms-request-id", id);
-        }
+        let request = about(question.message(wait), question.id());
         let response = self
             .call(index, DECRYPT_WAIT + CALL_TIMEOUT, |mut client| async move { client.decrypt(request).await })
             .await?;
@@ -251,6 +253,30 @@ impl Parties {
     pub async fn health_all(&self) -> Vec<(u32, Result<node::HealthResponse, PartyError>)> {
         join_all(self.indices().map(|index| async move { (index, self.health(index).await) })).await
     }
+}
+
+/// A call about a request: it names the request, for whoever logs calls on the way, and the span that it is made in.
+fn about<T>(message: T, id: B256) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Ok(id) = id.to_string().parse() {
+        request.metadata_mut().insert("kms-request-id", id);
+    }
+    kms_telemetry::inject(request.metadata_mut());
+    request
+}
+
+/// A span around a question to one party, with what became of it.
+async fn traced<Answer>(
+    index: u32,
+    asking: impl Future<Output = Result<Outcome<Answer>, PartyError>>,
+) -> Result<Outcome<Answer>, PartyError> {
+    let span = tracing::info_span!("ask party", party = index, otel.kind = "client", said = tracing::field::Empty);
+    let outcome = asking.instrument(span.clone()).await;
+    match &outcome {
+        Ok(outcome) => span.record("said", outcome.name()),
+        Err(error) => span.record("said", tracing::field::display(error)),
+    };
+    outcome
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use kms_chain::eip712::{sign_digest, signer_address, user_decrypt_response_diges
 use kms_chain::handle::Handle;
 use kms_chain::manifest::{Committee as Members, CommitteeParty};
 use kms_chain::permit::UserRequest;
-use kms_client::transport::{NotYetReason, PartyError, RefusedReason, UserOutcome};
+use kms_client::transport::{NotYetReason, Outcome, PartyError, RefusedReason};
 use kms_client::user::UserResponse;
 use kms_client::verify::user_answer;
 use kms_encoding::user::{Binding, Header, PublicKey, SharePayload, packed_elements, seal};
@@ -143,15 +143,15 @@ impl Stub {
             Line::NotYet => {
                 let reason = NotYetReason::NotFinal;
                 let (detail, retry_after) = ("two more blocks".to_owned(), Duration::from_millis(1));
-                return Some(user_said(Ok(UserOutcome::NotYet { reason, detail, retry_after })));
+                return Some(user_said(Ok(Outcome::NotYet { reason, detail, retry_after })));
             }
             Line::Refuse(reason, detail) => {
-                return Some(user_said(Ok(UserOutcome::Refused { reason, detail: detail.to_owned() })));
+                return Some(user_said(Ok(Outcome::Refused { reason, detail: detail.to_owned() })));
             }
             Line::Silent => return Some(user_said(Err(PartyError::Unreachable("connection refused".into())))),
         };
         let verified = user_answer(request, &self.members, &DOMAIN, party, response);
-        Some(user_said(verified.map(UserOutcome::Answer).map_err(PartyError::Bad)))
+        Some(user_said(verified.map(Outcome::Answer).map_err(PartyError::Bad)))
     }
 }
 

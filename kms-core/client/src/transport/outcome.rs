@@ -12,11 +12,12 @@ use tonic::{Code, Status};
 
 use kms_proto::node::{NotYetReason, RefusedReason};
 
-/// What one party says to a question, all within bounds.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+/// What one party says to a question, all within bounds: to one that asks for signed cleartexts, or (with a
+/// [`VerifiedShare`](crate::verify::VerifiedShare)) for a user's share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<Answer = VerifiedAnswer> {
     /// A verified answer.
-    Answer(VerifiedAnswer),
+    Answer(Answer),
     /// Not now.
     NotYet {
         /// Why.
@@ -33,11 +34,46 @@ pub enum Outcome {
         /// For people.
         detail: String,
     },
-    /// The party does not hold the epoch.
+    /// The party does not hold the epoch that it is asked for.
     EpochNotLive {
         /// Those that it holds.
         live: Vec<B256>,
     },
+}
+
+impl<Answer> Outcome<Answer> {
+    /// Which of the four it is, for logs and traces.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Answer(_) => "answer",
+            Self::NotYet { .. } => "not yet",
+            Self::Refused { .. } => "refused",
+            Self::EpochNotLive { .. } => "epoch not live",
+        }
+    }
+}
+
+impl<Answer> From<node::NotYet> for Outcome<Answer> {
+    fn from(not_yet: node::NotYet) -> Self {
+        Self::NotYet {
+            reason: not_yet.reason(),
+            retry_after: Duration::from_millis(not_yet.retry_after_ms.into()),
+            detail: not_yet.detail,
+        }
+    }
+}
+
+impl<Answer> From<node::Refused> for Outcome<Answer> {
+    fn from(refused: node::Refused) -> Self {
+        Self::Refused { reason: refused.reason(), detail: refused.detail }
+    }
+}
+
+impl<Answer> From<node::EpochNotLive> for Outcome<Answer> {
+    fn from(epoch: node::EpochNotLive) -> Self {
+        Self::EpochNotLive { live: epoch.live.iter().filter_map(|id| B256::try_from(id.as_slice()).ok()).collect() }
+    }
 }
 
 /// A call to a party that came to nothing.
@@ -114,17 +150,9 @@ impl Outcome {
             decrypt_response::Outcome::Answer(answer) => {
                 Self::Answer(verify::answer(question, committee, domain, index, &answer)?)
             }
-            decrypt_response::Outcome::NotYet(not_yet) => Self::NotYet {
-                reason: not_yet.reason(),
-                retry_after: Duration::from_millis(not_yet.retry_after_ms.into()),
-                detail: not_yet.detail,
-            },
-            decrypt_response::Outcome::Refused(refused) => {
-                Self::Refused { reason: refused.reason(), detail: refused.detail }
-            }
-            decrypt_response::Outcome::EpochNotLive(epoch) => Self::EpochNotLive {
-                live: epoch.live.iter().filter_map(|id| B256::try_from(id.as_slice()).ok()).collect(),
-            },
+            decrypt_response::Outcome::NotYet(not_yet) => not_yet.into(),
+            decrypt_response::Outcome::Refused(refused) => refused.into(),
+            decrypt_response::Outcome::EpochNotLive(epoch) => epoch.into(),
         })
     }
 }

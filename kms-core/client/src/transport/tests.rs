@@ -316,7 +316,7 @@ async fn a_user_decryption_is_read_past_a_liar_and_a_slow_party() {
     let result = read.result.expect("decided");
     assert_eq!(result.values.iter().map(|(_, value)| *value).collect::<Vec<_>>(), scene.values);
     assert_eq!(result.progress.culprits().to_string(), "2");
-    assert!(matches!(read.outcomes[&2], Ok(UserOutcome::Answer(_))), "a lying share is signed like any other");
+    assert!(matches!(read.outcomes[&2], Ok(Outcome::Answer(_))), "a lying share is signed like any other");
 }
 
 #[tokio::test]
@@ -333,7 +333,7 @@ async fn who_answers_for_another_or_not_at_all_is_named() {
     let bad = &read.outcomes[&2];
     assert!(matches!(bad, Err(PartyError::Bad(verify::AnswerError::Signer { index: 2, .. }))), "{bad:?}");
     let refused = &read.outcomes[&3];
-    assert!(matches!(refused, Ok(UserOutcome::Refused { reason: RefusedReason::Delegation, .. })), "{refused:?}");
+    assert!(matches!(refused, Ok(Outcome::Refused { reason: RefusedReason::Delegation, .. })), "{refused:?}");
 }
 
 #[tokio::test]

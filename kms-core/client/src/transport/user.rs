@@ -2,51 +2,21 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use alloy_primitives::B256;
 use futures::{
     FutureExt, StreamExt,
     stream::{BoxStream, FuturesUnordered},
 };
 use kms_proto::{
     bounds::{self, BoundsError},
-    node::{NotYetReason, RefusedReason, user_decrypt_response},
+    node::user_decrypt_response,
 };
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::Request;
 
-use super::{CALL_TIMEOUT, DECRYPT_WAIT, MAX_RETRY, Parties, PartyError};
+use super::{CALL_TIMEOUT, DECRYPT_WAIT, MAX_RETRY, Outcome, Parties, PartyError, about, traced};
 use crate::{
     user::{ReconstructError, Reconstruction, UserDecryption, UserRequest, UserResponse},
     verify::{self, AnswerError, VerifiedShare},
 };
-
-/// What one party says to a user decryption, all within bounds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UserOutcome {
-    /// A sealed share, of this party and for this request.
-    Answer(VerifiedShare),
-    /// Not now.
-    NotYet {
-        /// Why.
-        reason: NotYetReason,
-        /// For people.
-        detail: String,
-        /// When to ask again.
-        retry_after: Duration,
-    },
-    /// No.
-    Refused {
-        /// Why.
-        reason: RefusedReason,
-        /// For people.
-        detail: String,
-    },
-    /// The party does not hold the epoch that the permit names.
-    EpochNotLive {
-        /// Those that it holds.
-        live: Vec<B256>,
-    },
-}
 
 /// What became of a user decryption that was put to all parties until a deadline.
 #[derive(Debug)]
@@ -54,7 +24,7 @@ pub struct Read {
     /// The values, or why there are none.
     pub result: Result<Reconstruction, ReconstructError>,
     /// The last outcome of every party that was heard of or failed.
-    pub outcomes: BTreeMap<u32, Result<UserOutcome, PartyError>>,
+    pub outcomes: BTreeMap<u32, Result<Outcome<VerifiedShare>, PartyError>>,
 }
 
 impl Parties {
@@ -63,11 +33,12 @@ impl Parties {
     ///
     /// # Errors
     /// The party could not be reached, broke the protocol, or its answer does not verify.
-    pub async fn user_decrypt(&self, index: u32, request: &UserRequest) -> Result<UserOutcome, PartyError> {
-        let mut call = Request::new(verify::user_message(request));
-        if let Ok(id) = request.id(self.domain().verifying_contract).to_string().parse() {
-            call.metadata_mut().insert("kms-request-id", id);
-        }
+    pub async fn user_decrypt(&self, index: u32, request: &UserRequest) -> Result<Outcome<VerifiedShare>, PartyError> {
+        traced(index, self.user_decrypt_once(index, request)).await
+    }
+
+    async fn user_decrypt_once(&self, index: u32, request: &UserRequest) -> Result<Outcome<VerifiedShare>, PartyError> {
+        let call = about(verify::user_message(request), request.id(self.domain().verifying_contract));
         let response = self
             .call(index, DECRYPT_WAIT + CALL_TIMEOUT, |mut client| async move { client.user_decrypt(call).await })
             .await?;
@@ -81,19 +52,11 @@ impl Parties {
                     extra_data: answer.extra_data.into(),
                 };
                 let share = verify::user_answer(request, self.committee(), self.domain(), index, response)?;
-                UserOutcome::Answer(share)
+                Outcome::Answer(share)
             }
-            user_decrypt_response::Outcome::NotYet(not_yet) => UserOutcome::NotYet {
-                reason: not_yet.reason(),
-                retry_after: Duration::from_millis(not_yet.retry_after_ms.into()),
-                detail: not_yet.detail,
-            },
-            user_decrypt_response::Outcome::Refused(refused) => {
-                UserOutcome::Refused { reason: refused.reason(), detail: refused.detail }
-            }
-            user_decrypt_response::Outcome::EpochNotLive(epoch) => UserOutcome::EpochNotLive {
-                live: epoch.live.iter().filter_map(|id| B256::try_from(id.as_slice()).ok()).collect(),
-            },
+            user_decrypt_response::Outcome::NotYet(not_yet) => not_yet.into(),
+            user_decrypt_response::Outcome::Refused(refused) => refused.into(),
+            user_decrypt_response::Outcome::EpochNotLive(epoch) => epoch.into(),
         })
     }
 
@@ -101,7 +64,7 @@ impl Parties {
     pub fn user_decrypt_all(
         &self,
         request: &UserRequest,
-    ) -> BoxStream<'static, (u32, Result<UserOutcome, PartyError>)> {
+    ) -> BoxStream<'static, (u32, Result<Outcome<VerifiedShare>, PartyError>)> {
         self.user_decrypt_some(self.indices(), request)
     }
 
@@ -110,7 +73,7 @@ impl Parties {
         &self,
         indices: impl IntoIterator<Item = u32>,
         request: &UserRequest,
-    ) -> BoxStream<'static, (u32, Result<UserOutcome, PartyError>)> {
+    ) -> BoxStream<'static, (u32, Result<Outcome<VerifiedShare>, PartyError>)> {
         let request = Arc::new(request.clone());
         indices
             .into_iter()
@@ -142,13 +105,13 @@ impl Parties {
         while let Ok(Some((index, outcome))) = timeout_at(until, asked.next()).await {
             match &outcome {
                 // It was authenticated; what else may be wrong with it, the reader remembers.
-                Ok(UserOutcome::Answer(share)) if reader.add(&share.response).is_ok() && !decided => {
+                Ok(Outcome::Answer(share)) if reader.add(&share.response).is_ok() && !decided => {
                     decided = !matches!(reader.reconstruct(), Err(ReconstructError::Undecided(_)));
                     if decided {
                         until = deadline.min(Instant::now() + tail);
                     }
                 }
-                Ok(UserOutcome::NotYet { retry_after, .. }) => {
+                Ok(Outcome::NotYet { retry_after, .. }) => {
                     asked.push(ask(index, (*retry_after).clamp(Duration::from_millis(50), MAX_RETRY)));
                 }
                 Err(error) if error.is_transient() => asked.push(ask(index, Duration::from_secs(1))),
