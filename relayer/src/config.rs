@@ -3,18 +3,21 @@
 //! `KMS_RELAYER__LISTEN=…` replaces `listen`, `KMS_RELAYER__TX__DEPTH=3` replaces `depth` in `[tx]`. Unknown names are errors
 //! in both.
 
+mod signer;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::{Address, U256};
 use kms_chain::manifest::Manifest;
 use kms_chain::rpc::Url;
+use kms_telemetry::TracesConfig;
 use serde::Deserialize;
-use zeroize::Zeroizing;
+
+pub use kms_telemetry::LogFormat;
+pub use signer::{AwsKmsConfig, SignerConfig};
 
 use crate::error::Error;
-use crate::tx::Signer;
 
 mod access;
 
@@ -60,6 +63,8 @@ pub struct Config {
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
+    /// Traces. Without this section there are none.
+    pub traces: Option<TracesConfig>,
 }
 
 /// Client certificate and key, PEM files.
@@ -86,18 +91,6 @@ pub struct ChainConfig {
     /// Most blocks in one query while catching up.
     #[serde(default = "default_max_window")]
     pub max_window: u64,
-}
-
-/// Where the key is: exactly one of the two.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SignerConfig {
-    /// Name of an environment variable that holds the key in hex.
-    pub env: Option<String>,
-    /// Path of an encrypted keystore.
-    pub keystore: Option<PathBuf>,
-    /// Path of the file with the keystore's password.
-    pub password_file: Option<PathBuf>,
 }
 
 /// Transactions.
@@ -256,16 +249,6 @@ impl Default for LogConfig {
     }
 }
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
 fn default_instance() -> String {
     "relayer".into()
 }
@@ -319,10 +302,9 @@ impl Config {
                 return Err(format!("chain {} is configured twice", chain.chain_id));
             }
         }
-        match (&self.signer.env, &self.signer.keystore, &self.signer.password_file) {
-            (Some(_), None, None) | (None, Some(_), Some(_)) => {}
-            (None, Some(_), None) => return Err("signer: a keystore needs a password_file".into()),
-            _ => return Err("signer: give either env, or keystore and password_file".into()),
+        self.signer.check()?;
+        if let Some(Err(error)) = self.traces.as_ref().map(TracesConfig::check) {
+            return Err(error.to_string());
         }
         let zero = [
             (self.limits.concurrency == 0, "limits.concurrency"),
@@ -367,32 +349,6 @@ impl Config {
             }
         }
         Ok(manifest)
-    }
-}
-
-impl SignerConfig {
-    /// Opens the key.
-    ///
-    /// # Errors
-    /// No key there, or not one.
-    pub fn open(&self) -> Result<Signer, Error> {
-        let key: PrivateKeySigner = match (&self.env, &self.keystore, &self.password_file) {
-            (Some(name), _, _) => {
-                let key = Zeroizing::new(
-                    std::env::var(name).map_err(|_| Error::Config(format!("signer: {name} is not set")))?,
-                );
-                key.trim().parse().map_err(|_| Error::Config(format!("signer: {name} is not a private key in hex")))?
-            }
-            (None, Some(path), Some(password)) => {
-                let password = Zeroizing::new(std::fs::read_to_string(password).map_err(|e| {
-                    Error::Config(format!("signer: password file {} can't be read: {e}", password.display()))
-                })?);
-                PrivateKeySigner::decrypt_keystore(path, password.trim_end_matches(['\r', '\n']))
-                    .map_err(|e| Error::Config(format!("signer: keystore {}: {e}", path.display())))?
-            }
-            _ => return Err(Error::Config("signer: no key is named".into())),
-        };
-        Ok(Signer::new(key))
     }
 }
 
@@ -450,13 +406,6 @@ mod tests {
         env = "KMS_RELAYER_KEY"
     "#;
 
-    /// The example of the Web3 Secret Storage Definition.
-    const KEYSTORE: &str = r#"{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"6087dab2f9fdbbfaddc31a909735c1e6"},
-        "ciphertext":"5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46","kdf":"pbkdf2","kdfparams":
-        {"c":262144,"dklen":32,"prf":"hmac-sha256","salt":"ae3cd4e7013836a3df6bd7241b12db061dbe2c6785853cce422d148a624ce0bd"},
-        "mac":"517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2"},
-        "id":"3198bc9c-6672-5ab3-d995-4942343ae5b6","version":3}"#;
-
     fn parse(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
         Config::parse(text, env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
     }
@@ -492,7 +441,10 @@ mod tests {
             (MINIMAL, ("KMS_RELAYER__DATABASE", "mysql://a"), "neither sqlite"),
             (MINIMAL, ("KMS_RELAYER__CHAINS", "[]"), "no chain"),
             (MINIMAL, ("KMS_RELAYER__LISTEN__PORT", "1"), "not a section"),
-            (MINIMAL, ("KMS_RELAYER__SIGNER__KEYSTORE", "k.json"), "either env"),
+            (MINIMAL, ("KMS_RELAYER__SIGNER__KEYSTORE", "k.json"), "exactly one"),
+            (MINIMAL, ("KMS_RELAYER__SIGNER__AWS_KMS__KEY_ID", "alias/relayer"), "region"),
+            (MINIMAL, ("KMS_RELAYER__TRACES__ENDPOINT", "collector:4318"), "neither http"),
+            (MINIMAL, ("KMS_RELAYER__TRACES__SAMPLE", "0.5"), "endpoint"),
             (MINIMAL, ("KMS_RELAYER__LIMITS__CONCURRENCY", "0"), "concurrency"),
             (MINIMAL, ("KMS_RELAYER__PARTIES__PATIENCE_S", "60"), "lease_s"),
             (twice.as_str(), ("OTHER", ""), "twice"),
@@ -500,21 +452,5 @@ mod tests {
             let error = parse(text, &[env]).unwrap_err();
             assert!(error.contains(part), "{env:?}: {error}");
         }
-    }
-
-    #[test]
-    fn a_key_is_opened_from_the_environment_or_a_keystore() {
-        let missing = SignerConfig { env: Some("KMS_TEST_NO_SUCH_KEY".into()), keystore: None, password_file: None };
-        assert!(missing.open().unwrap_err().to_string().contains("is not set"));
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("key"), KEYSTORE).unwrap();
-        let password = dir.path().join("password");
-        std::fs::write(&password, "testpassword\n").unwrap();
-        let config =
-            SignerConfig { env: None, keystore: Some(dir.path().join("key")), password_file: Some(password.clone()) };
-        let address = "0x008aeeda4d805471df9b2a5b0f38a0c3bcba786b".parse::<Address>().unwrap();
-        assert_eq!(config.open().unwrap().address(), address);
-        std::fs::write(&password, "wrong").unwrap();
-        assert!(config.open().is_err());
     }
 }

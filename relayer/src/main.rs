@@ -1,12 +1,10 @@
 //! `kms-relayer`: the relayer's process.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kms_relayer::config::{Config, LogConfig, LogFormat};
-use tracing_subscriber::EnvFilter;
+use kms_relayer::config::Config;
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Watches decryption requests, asks the KMS parties, and posts their answers.")]
@@ -56,8 +54,10 @@ fn start(args: Args) -> anyhow::Result<()> {
         }
         Command::Run { config } => {
             let config = Config::load(&config, std::env::vars())?;
-            log(&config.log)?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let _runtime = runtime.enter();
+            let (log, traces) = (&config.log, config.traces.as_ref());
+            let _telemetry = kms_telemetry::start(&log.level, log.format, traces, "kms-relayer", &config.instance)?;
             Ok(runtime.block_on(kms_relayer::run(config))?)
         }
         Command::NewKey => {
@@ -66,17 +66,4 @@ fn start(args: Args) -> anyhow::Result<()> {
             Ok(())
         }
     }
-}
-
-fn log(config: &LogConfig) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.level)?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match config.format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
 }

@@ -1,8 +1,14 @@
 //! What is counted, for Prometheus.
 
 use alloy_primitives::U256;
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use kms_telemetry::Exported;
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
+use crate::clock::now_ms;
+use crate::job::Job;
 use crate::state::State;
 use crate::store::{Mined, PartyStatus, Purpose};
 use crate::tx::SendFault;
@@ -11,8 +17,12 @@ use crate::tx::SendFault;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    exported: Vec<Exported>,
     transitions: IntCounterVec,
     jobs: IntGaugeVec,
+    oldest: IntGaugeVec,
+    stage_seconds: HistogramVec,
+    request_seconds: HistogramVec,
     party_reports: IntCounterVec,
     party_seconds: HistogramVec,
     quarantined: IntCounterVec,
@@ -25,7 +35,11 @@ pub struct Metrics {
     replacements: IntCounterVec,
     fee_capped: IntCounterVec,
     pending: IntGaugeVec,
-    balance: prometheus::GaugeVec,
+    balance: GaugeVec,
+    committee: IntGaugeVec,
+    low_balance: GaugeVec,
+    chain_up: IntGaugeVec,
+    follows: IntGaugeVec,
     put_off: IntCounterVec,
     http: IntCounterVec,
 }
@@ -33,20 +47,27 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let registry = Registry::new();
+        let mut exported = Vec::new();
+        // Names and labels stand right here, so that this can only fail for all of us or for nobody.
         macro_rules! register {
-            ($kind:ident, $name:literal, $help:literal, $labels:expr) => {{
-                // The names and labels stand right here, so that this can only fail for all of us or for nobody.
-                let metric = $kind::new(Opts::new($name, $help), $labels).expect("metric names are constants");
+            ($kind:ident, $name:literal, $help:literal, $labels:expr) => {
+                register!($kind, Opts::new($name, $help), $labels, false)
+            };
+            ($name:literal, $help:literal, $labels:expr, $start:literal, $buckets:literal) => {{
+                let bounds = prometheus::exponential_buckets($start, 2.0, $buckets).expect("bounds are constants");
+                register!(HistogramVec, HistogramOpts::new($name, $help).buckets(bounds), $labels, true)
+            }};
+            ($kind:ident, $opts:expr, $labels:expr, $histogram:literal) => {{
+                let metric = $kind::new($opts, $labels).expect("metric names are constants");
                 registry.register(Box::new(metric.clone())).expect("metric names are distinct");
+                exported.extend(metric.desc().into_iter().map(|desc| Exported {
+                    name: desc.fq_name.clone(),
+                    labels: desc.variable_labels.clone(),
+                    histogram: $histogram,
+                }));
                 metric
             }};
         }
-        use prometheus::GaugeVec;
-        let seconds =
-            HistogramOpts::new("kms_relayer_party_seconds", "Time from asking a party to its verified answer")
-                .buckets(prometheus::exponential_buckets(0.005, 2.0, 14).expect("bounds are constants"));
-        let party_seconds = HistogramVec::new(seconds, &["party"]).expect("metric names are constants");
-        registry.register(Box::new(party_seconds.clone())).expect("metric names are distinct");
         Self {
             transitions: register!(
                 IntCounterVec,
@@ -55,13 +76,39 @@ impl Default for Metrics {
                 &["state"]
             ),
             jobs: register!(IntGaugeVec, "kms_relayer_jobs", "Jobs in a state", &["state"]),
+            oldest: register!(
+                IntGaugeVec,
+                "kms_relayer_oldest_seconds",
+                "How long the job that is longest in a state has been in it; 0 if there is none",
+                &["state"]
+            ),
+            stage_seconds: register!(
+                "kms_relayer_stage_seconds",
+                "How long jobs were in a state when they left it on their way",
+                &["state"],
+                0.005,
+                18
+            ),
+            request_seconds: register!(
+                "kms_relayer_request_seconds",
+                "From the first sight of a request to its broadcast, or to its answer over HTTP",
+                &["kind"],
+                0.005,
+                18
+            ),
             party_reports: register!(
                 IntCounterVec,
                 "kms_relayer_party_reports_total",
                 "What parties said",
                 &["party", "status"]
             ),
-            party_seconds,
+            party_seconds: register!(
+                "kms_relayer_party_seconds",
+                "Time from asking a party to its verified answer",
+                &["party"],
+                0.005,
+                14
+            ),
             quarantined: register!(
                 IntCounterVec,
                 "kms_relayer_quarantined_logs_total",
@@ -113,6 +160,30 @@ impl Default for Metrics {
                 &["chain"]
             ),
             balance: register!(GaugeVec, "kms_relayer_balance_ether", "Balance of the account that pays", &["chain"]),
+            committee: register!(
+                IntGaugeVec,
+                "kms_relayer_committee",
+                "Parties of the committee, and answers that make a quorum",
+                &["of"]
+            ),
+            low_balance: register!(
+                GaugeVec,
+                "kms_relayer_low_balance_ether",
+                "Balance below which the account needs money, as configured",
+                &["chain"]
+            ),
+            follows: register!(
+                IntGaugeVec,
+                "kms_relayer_follows",
+                "1 if this process follows the chain, 0 if another one of its database does",
+                &["chain"]
+            ),
+            chain_up: register!(
+                IntGaugeVec,
+                "kms_relayer_chain_up",
+                "1 if the last look at the chain succeeded",
+                &["chain"]
+            ),
             put_off: register!(
                 IntCounterVec,
                 "kms_relayer_put_off_total",
@@ -121,6 +192,7 @@ impl Default for Metrics {
             ),
             http: register!(IntCounterVec, "kms_relayer_http_total", "HTTP answers", &["route", "status"]),
             registry,
+            exported,
         }
     }
 }
@@ -144,6 +216,49 @@ impl Metrics {
             let n = counts.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
             self.jobs.with_label_values(&[state.as_str()]).set(i64::try_from(n).unwrap_or(i64::MAX));
         }
+    }
+
+    /// All metrics that there can be, also those without a value yet.
+    #[must_use]
+    pub fn exported(&self) -> &[Exported] {
+        &self.exported
+    }
+
+    /// Ages of the jobs that are longest in their states, of those states that have one.
+    pub(crate) fn oldest(&self, since: &[(State, i64)]) {
+        let now = now_ms();
+        for state in State::ALL.into_iter().filter(|state| !state.is_end()) {
+            let age = since.iter().find(|(s, _)| *s == state).map_or(0, |(_, since)| now.saturating_sub(*since));
+            self.oldest.with_label_values(&[state.as_str()]).set(age.max(0) / 1_000);
+        }
+    }
+
+    /// A job leaves a state that it was in since then, milliseconds.
+    pub(crate) fn stage(&self, state: State, since: i64) {
+        self.stage_seconds.with_label_values(&[state.as_str()]).observe(seconds_since(since));
+    }
+
+    /// The answer to a job is on its way to whoever asked.
+    pub(crate) fn answered(&self, job: &Job) {
+        self.request_seconds.with_label_values(&[job.payload.kind()]).observe(seconds_since(job.created_at));
+    }
+
+    pub(crate) fn committee(&self, parties: usize, threshold: usize) {
+        for (of, n) in [("parties", parties), ("threshold", threshold)] {
+            self.committee.with_label_values(&[of]).set(i64::try_from(n).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(crate) fn low_balance(&self, chain: u64, wei: U256) {
+        self.low_balance.with_label_values(&[chain.to_string()]).set(f64::from(wei) / 1e18);
+    }
+
+    pub(crate) fn follows(&self, chain: u64, follows: bool) {
+        self.follows.with_label_values(&[chain.to_string()]).set(follows.into());
+    }
+
+    pub(crate) fn chain_up(&self, chain: u64, up: bool) {
+        self.chain_up.with_label_values(&[chain.to_string()]).set(up.into());
     }
 
     pub(crate) fn party(&self, party: u32, status: PartyStatus) {
@@ -205,6 +320,10 @@ impl Metrics {
     }
 }
 
+fn seconds_since(at: i64) -> f64 {
+    std::time::Duration::from_millis(u64::try_from(now_ms().saturating_sub(at)).unwrap_or(0)).as_secs_f64()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +334,8 @@ mod tests {
         metrics.transition(State::Quorum, 2);
         metrics.jobs(&[(State::Dispatched, 3)]);
         metrics.quarantined(1);
+        metrics.oldest(&[(State::Quorum, now_ms() - 7_500)]);
+        metrics.stage(State::Final, now_ms() - 10);
         metrics.balance(1, U256::from(1_500_000_000_000_000_000u64));
         let text = metrics.render();
         for line in [
@@ -222,6 +343,9 @@ mod tests {
             "kms_relayer_jobs{state=\"dispatched\"} 3",
             "kms_relayer_jobs{state=\"done\"} 0",
             "kms_relayer_quarantined_logs_total 1",
+            "kms_relayer_oldest_seconds{state=\"quorum\"} 7",
+            "kms_relayer_oldest_seconds{state=\"final\"} 0",
+            "kms_relayer_stage_seconds_count{state=\"final\"} 1",
             "kms_relayer_balance_ether{chain=\"1\"} 1.5",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

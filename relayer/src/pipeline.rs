@@ -14,6 +14,7 @@ use kms_chain::request::Request;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::clock::{backoff_ms, now_ms};
 use crate::dispatch::{self, Asked, Committee, DispatchRules};
@@ -176,7 +177,10 @@ impl Pipeline {
     /// Takes one claimed job as far as it goes.
     pub async fn drive(&self, job: Job) {
         let (id, attempts) = (job.id, job.attempts);
-        let Err(error) = self.steps(job).await else { return };
+        let kind = job.payload.kind();
+        let span = tracing::info_span!(parent: None, "work", request = %id, kind, state = %job.state, attempts);
+        kms_telemetry::adopt(&span, id, None);
+        let Err(error) = self.steps(job).instrument(span).await else { return };
         let given_back = match error {
             // The chain or another worker has changed it; whoever did takes care of it.
             Error::Moved(_) => self.store.release(id).await,
@@ -221,6 +225,7 @@ impl Pipeline {
     }
 
     /// `final`: is it for our parties at all?
+    #[tracing::instrument(name = "start", skip_all)]
     async fn start(&self, job: &Job) -> Result<Next, Error> {
         if let Payload::OnChain(request) = &job.payload
             && request.context_id != self.committee.context()
@@ -238,13 +243,24 @@ impl Pipeline {
             let detail = format!("the coprocessor's commitment of {missing} of {} ciphertexts", request.handles.len());
             return Ok(Next::Wait { at: now_ms() + COMMITMENT_PAUSE_MS, reason: "commitment", detail });
         }
-        self.store.shift(job.id, State::Final, State::Dispatched, "", "").await?;
+        if self.store.shift(job.id, State::Final, State::Dispatched, "", "").await? {
+            self.store.metrics().stage(State::Final, job.since);
+        }
         Ok(Next::GoOn)
     }
 
     /// `dispatched`: ask.
+    #[tracing::instrument(name = "ask", skip_all)]
     async fn ask(&self, job: &Job) -> Result<Next, Error> {
-        match dispatch::ask(&self.store, &*self.committee, self.rules.dispatch, &self.tails, job).await? {
+        let asked = dispatch::ask(&self.store, &*self.committee, self.rules.dispatch, &self.tails, job).await?;
+        if asked == Asked::Quorum {
+            self.store.metrics().stage(State::Dispatched, job.since);
+            // Whoever asked over HTTP has the answer from here on.
+            if !matches!(job.payload, Payload::OnChain(_)) {
+                self.store.metrics().answered(job);
+            }
+        }
+        match asked {
             // Parties keep nothing of a user decryption, so there are no receipts of it.
             Asked::Quorum if matches!(job.payload, Payload::UserDecrypt(_)) => Ok(Next::GoOn),
             Asked::Quorum => {
@@ -296,6 +312,7 @@ impl Pipeline {
     }
 
     /// `quorum`: post the answer, or be done if nobody wants it posted.
+    #[tracing::instrument(name = "finish", skip_all)]
     async fn finish(&self, job: &Job) -> Result<Next, Error> {
         let request = match &job.payload {
             Payload::OnChain(request) => request,
@@ -327,6 +344,8 @@ impl Pipeline {
         match destination.manager.submit(job.id, destination.gateway, data).await? {
             Submission::Stored { nonce, hash } => {
                 tracing::info!(request = %job.id, nonce, %hash, "the answer is on its way");
+                self.store.metrics().stage(State::Quorum, job.since);
+                self.store.metrics().answered(job);
                 Ok(Next::LetGo)
             }
             // A transaction that is mined makes room, and they are: no reason to wait longer each time.

@@ -50,14 +50,15 @@ const BALANCE_ROUNDS: u64 = 30;
 /// What is wrong.
 pub fn check(config: &Config) -> Result<String, Error> {
     let manifest = config.manifest()?;
-    let signer = config.signer.open()?;
+    let account = config.signer.account()?.map(|address| address.to_string());
     parties::Identity::load(&config.tls)?;
     Ok(format!(
-        "configuration is good: {} parties, threshold {}, {} chains, account {}",
+        "configuration is good: {} parties, threshold {}, {} chains, account {}{}",
         manifest.committee.n,
         manifest.committee.threshold,
         config.chains.len(),
-        signer.address()
+        account.as_deref().unwrap_or("of a key in AWS KMS that is looked up at the start"),
+        if config.traces.is_some() { ", traced" } else { "" },
     ))
 }
 
@@ -75,11 +76,12 @@ pub async fn run(config: Config) -> Result<(), Error> {
 /// As [`run`].
 pub async fn run_before(config: Config, witness: Option<Arc<dyn Witness>>) -> Result<(), Error> {
     let manifest = config.manifest()?;
-    let signer = config.signer.open()?;
+    let signer = config.signer.open().await?;
     let identity = parties::Identity::load(&config.tls)?;
     let store = Store::open_before(&config.database, &config.instance, Arc::new(Metrics::default()), witness).await?;
     let parties = parties::Parties::connect(&manifest, &identity)?;
     let committee: Arc<dyn Committee> = Arc::new(parties.clone());
+    store.metrics().committee(committee.parties().len(), committee.threshold());
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
         .map_err(|e| Error::Config(format!("listen {}: {e}", config.listen)))?;

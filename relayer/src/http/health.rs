@@ -65,9 +65,19 @@ pub(super) async fn metrics(Shared(api): Shared<Arc<Api>>) -> Response {
         Ok(counts) => api.store.metrics().jobs(&counts),
         Err(error) => tracing::warn!(%error, "jobs can't be counted"),
     }
+    match api.store.oldest().await {
+        Ok(since) => api.store.metrics().oldest(&since),
+        Err(error) => tracing::warn!(%error, "the oldest jobs can't be found"),
+    }
     for (chain, status) in &api.followers {
+        let follows = api.store.leads(&follow_lead(*chain)) != Some(false);
+        api.store.metrics().follows(*chain, follows);
         let status = status.borrow();
-        api.store.metrics().follower(*chain, status.cursor, status.head);
+        // Whoever stands by looks at nothing.
+        api.store.metrics().chain_up(*chain, !follows || status.rounds > 0 && status.error.is_none());
+        if follows {
+            api.store.metrics().follower(*chain, status.cursor, status.head);
+        }
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], api.store.metrics().render()).into_response()
 }

@@ -151,6 +151,7 @@ impl Store {
         tx.commit().await?;
         if moved {
             self.metrics.transition(to, 1);
+            self.trace(id, to);
             self.stir();
         }
         Ok(moved)
@@ -163,6 +164,20 @@ impl Store {
     pub async fn count_by_state(&self) -> Result<Vec<(State, u64)>, Error> {
         let rows = sqlx::query("SELECT state, COUNT(*) AS n FROM jobs GROUP BY state").fetch_all(&self.read).await?;
         rows.iter().map(|row| Ok((row.state("state")?, row.u64("n")?))).collect()
+    }
+
+    /// Of each state that is no end, since when the job is in it that is longest in it, milliseconds.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn oldest(&self) -> Result<Vec<(State, i64)>, Error> {
+        let rows = sqlx::query(
+            "SELECT state, MIN(since) AS since FROM jobs \
+             WHERE state IN ('seen', 'final', 'dispatched', 'quorum', 'submitting', 'mined') GROUP BY state",
+        )
+        .fetch_all(&self.read)
+        .await?;
+        rows.iter().map(|row| Ok((row.state("state")?, row.i64("since")?))).collect()
     }
 }
 

@@ -17,6 +17,7 @@ mod retention;
 mod row;
 mod shares;
 mod view;
+mod way;
 mod witness;
 
 use std::sync::Arc;

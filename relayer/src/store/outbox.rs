@@ -220,8 +220,9 @@ impl Store {
             }
         }
         tx.commit().await?;
-        if new.job.is_some() {
+        if let Some(job) = new.job {
             self.metrics.transition(State::Submitting, 1);
+            self.trace(job, State::Submitting);
         }
         Ok(())
     }

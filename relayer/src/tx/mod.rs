@@ -19,19 +19,21 @@ use alloy::eips::BlockId;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use futures::FutureExt;
 use futures::future::join_all;
+use kms_telemetry::Past;
+use tracing::Instrument;
 
 pub use caretaker::Caretaker;
 pub use condition::Condition;
 pub use errors::{SendFault, classify};
 pub use fees::Fees;
 pub use node::{Node, NodeError};
-pub use sign::Signer;
+pub use sign::{AwsError, AwsKms, Signer, aws_credentials, check_aws};
 
 use crate::clock::{backoff_ms, now_ms};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::state::State;
-use crate::store::{Account, Attempt, NewAttempt, NewTransaction, Outgoing, Purpose, Store};
+use crate::store::{Account, Attempt, Mined, NewAttempt, NewTransaction, Outgoing, Purpose, Store};
 
 /// Gas of a transfer without data.
 const NOOP_GAS: u64 = 21_000;
@@ -116,6 +118,7 @@ impl TxManager {
 
     fn without_key(store: Store, node: Arc<dyn Node>, account: Account, rules: TxRules) -> Self {
         let metrics = store.metrics().clone();
+        metrics.low_balance(chain, rules.low_balance);
         Self {
             store,
             node,
@@ -176,10 +179,11 @@ impl TxManager {
             return Ok(Submission::Underpaid { fee, needed });
         }
         let new = NewTransaction { job: Some(job), target, data, gas_limit: gas };
-        match self.prepare(&new, fees).await? {
+        match self.prepare(&new, fees).instrument(tracing::info_span!("sign and store")).await? {
             Ok((nonce, attempt)) => {
                 // What counts is that it is stored: if the node can't be reached now, the next round broadcasts it.
-                if let Err(error) = self.send(nonce, &attempt).await? {
+                let broadcast = self.send(nonce, &attempt).instrument(tracing::info_span!("broadcast", nonce));
+                if let Err(error) = broadcast.await? {
                     tracing::warn!(nonce, %error, "not broadcast yet");
                 }
                 Ok(Submission::Stored { nonce, hash: attempt.hash })
@@ -337,6 +341,10 @@ impl TxManager {
                         tracing::warn!(hash = %mined.hash, nonce = outgoing.nonce, "a transaction was reverted");
                     }
                     self.metrics.mined(self.account.chain, attempt.signed.purpose, &mined);
+                    if let Some(first) = outgoing.attempts.first() {
+                        self.metrics.stage(State::Submitting, first.created_at);
+                    }
+                    trace(outgoing, &mined);
                     self.store.mined(self.account, outgoing.nonce, &mined, self.retry_at(outgoing)).await?;
                     return Ok(Ok(()));
                 }
@@ -537,6 +545,22 @@ impl TxManager {
             tracing::error!(account = %self.account.sender, chain = self.account.chain, %balance, "the balance is low");
         }
         Ok(balance)
+    }
+}
+
+/// The way of a transaction from its signature into a block, as a part of its request's trace.
+fn trace(outgoing: &Outgoing, mined: &Mined) {
+    if let (true, Some(request), Some(first)) = (Past::is_wanted(), outgoing.job, outgoing.attempts.first()) {
+        let attributes = vec![
+            ("nonce", outgoing.nonce.to_string()),
+            ("hash", mined.hash.to_string()),
+            ("block", mined.block.to_string()),
+            ("succeeded", mined.succeeded.to_string()),
+            ("gas_used", mined.gas_used.to_string()),
+            ("signed", outgoing.attempts.len().to_string()),
+        ];
+        let (from, to) = (first.created_at, now_ms());
+        Past { request, name: "transaction", from, to, attributes, moments: Vec::new() }.as_step();
     }
 }
 

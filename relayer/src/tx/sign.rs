@@ -1,11 +1,15 @@
 //! Signing transactions with any of alloy's signers.
 
+mod aws;
+
 use std::sync::Arc;
 
 use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy::eips::Encodable2718;
 use alloy::network::TxSigner;
 use alloy::primitives::{Address, B256, Bytes, Signature, TxKind, U256};
+
+pub use aws::{AwsError, AwsKms, check as check_aws, credentials as aws_credentials};
 
 use super::fees::Fees;
 use crate::error::Error;

@@ -3,11 +3,14 @@
 mod access;
 mod accounts;
 mod api;
+mod aws;
 mod chains;
+mod collector;
 mod console;
 mod faults;
 mod follow;
 mod model;
+mod ops;
 mod outbox;
 mod outbox_model;
 mod parties;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::aws::{ACCESS, FakeKms, KEY_ID, REGION};
+use crate::collector::Collector;
 use crate::support::{Anvil, CHAIN, handle};
 
 /// A manifest whose parties nobody is, for one chain.
@@ -83,7 +85,11 @@ impl Drop for Running {
 
 impl Running {
     fn start(config: &Path) -> Self {
-        Self(relayer("run", config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        Self::spawn(&mut relayer("run", config))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
     fn terminate(mut self) -> ExitStatus {
@@ -105,6 +111,30 @@ async fn wait_for(url: &str, status: u16) -> Value {
     }
 }
 
+/// Nobody is at the other end: it is asked for again and again, and said so.
+async fn wait_until_nobody_answers(request: &str) {
+    loop {
+        let timeline = wait_for(request, 200).await;
+        assert_ne!(timeline["stage"], "refused", "{timeline}");
+        let unreachable =
+            timeline["parties"].as_array().unwrap().iter().filter(|p| p["status"] == "unreachable").count();
+        if unreachable == 4 && timeline["waitingFor"].as_str().is_some_and(|w| w.starts_with("0 of 3 answers")) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Asks for a handle, and returns the id of the request.
+async fn ask(base: &str) -> String {
+    let body = json!({ "ciphertextHandles": [handle(1)], "extraData": "0x00" }).to_string();
+    let post = reqwest::Client::new().post(format!("{base}/v2/public-decrypt"));
+    let response = post.header("content-type", "application/json").body(body).send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 202);
+    let queued: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+    queued["requestId"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn it_starts_takes_work_ends_when_asked_and_goes_on_where_it_was() {
     let anvil = Anvil::start().await;
@@ -116,23 +146,8 @@ async fn it_starts_takes_work_ends_when_asked_and_goes_on_where_it_was() {
 
     let running = Running::start(&config);
     wait_for(&format!("{base}/readyz"), 200).await;
-    let body = json!({ "ciphertextHandles": [handle(1)], "extraData": "0x00" }).to_string();
-    let post = reqwest::Client::new().post(format!("{base}/v2/public-decrypt"));
-    let response = post.header("content-type", "application/json").body(body).send().await.unwrap();
-    assert_eq!(response.status().as_u16(), 202);
-    let queued: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
-    let request = format!("{base}/requests/{}", queued["requestId"].as_str().unwrap());
-    // Nobody is at the other end: it is asked for again and again, and said so.
-    loop {
-        let timeline = wait_for(&request, 200).await;
-        assert_ne!(timeline["stage"], "refused", "{timeline}");
-        let unreachable =
-            timeline["parties"].as_array().unwrap().iter().filter(|p| p["status"] == "unreachable").count();
-        if unreachable == 4 && timeline["waitingFor"].as_str().is_some_and(|w| w.starts_with("0 of 3 answers")) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let request = format!("{base}/requests/{}", ask(&base).await);
+    wait_until_nobody_answers(&request).await;
     assert!(running.terminate().success(), "an end that was asked for is no failure");
 
     // The next process knows the request.
@@ -184,4 +199,48 @@ fn a_new_key_comes_with_what_belongs_into_the_configuration() {
     std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + &section).unwrap();
     let good = relayer("check-config", &config).output().unwrap();
     assert!(good.status.success() && !text(&good).contains("kms_"), "{}", text(&good));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_key_may_stay_in_aws_and_its_spans_are_sent_before_it_ends() {
+    let (anvil, kms, collector) = (Anvil::start().await, FakeKms::start().await, Collector::start().await);
+    let dir = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
+    let config = configure(dir.path(), &anvil.url, &format!("127.0.0.1:{port}"));
+    let aws = format!("[signer.aws_kms]\nkey_id = \"{KEY_ID}\"\nregion = \"{REGION}\"\nendpoint = \"{}\"\n", kms.url);
+    let local = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, local.replace("[signer]\nenv = \"TEST_KEY\"\n", &aws)).unwrap();
+    let checked = relayer("check-config", &config).output().unwrap();
+    assert!(checked.status.success() && text(&checked).contains("looked up at the start"));
+    assert!(kms.calls().is_empty(), "a check connects to nothing");
+    let command = |command: &str| {
+        let mut command = relayer(command, &config);
+        command.env("AWS_ACCESS_KEY_ID", ACCESS.0).env("AWS_SECRET_ACCESS_KEY", ACCESS.1);
+        command.env("AWS_SESSION_TOKEN", "session").env("KMS_RELAYER__TRACES__ENDPOINT", &collector.url);
+        command
+    };
+    // The key of another account is found out before anything is done with it.
+    // In quotation marks, or TOML takes it for a number.
+    let other = "\"0x0000000000000000000000000000000000000001\"";
+    let wrong = command("run").env("KMS_RELAYER__SIGNER__AWS_KMS__ADDRESS", other).output().unwrap();
+    assert!(!wrong.status.success() && text(&wrong).contains(&format!("it is the key of {}", kms.address)));
+
+    let base = format!("http://127.0.0.1:{port}");
+    let running = Running::spawn(&mut command("run"));
+    wait_for(&format!("{base}/readyz"), 200).await;
+    assert_eq!(kms.calls(), ["TrentService.GetPublicKey"; 2]);
+    let request = ask(&base).await;
+    wait_until_nobody_answers(&format!("{base}/requests/{request}")).await;
+    assert!(running.terminate().success());
+
+    // One trace, whose id is in the request's.
+    let asked = collector.named("ask party");
+    assert!(asked.len() >= 4 && asked.iter().all(|span| hex::encode(&span.trace_id) == request[2..34]), "{asked:?}");
+    let parties = collector.named("parties");
+    assert!(asked.iter().all(|span| parties.iter().any(|parent| parent.span_id == span.parent_span_id)));
+    let asking = collector.named("ask");
+    assert!(parties.iter().all(|span| asking.iter().any(|parent| parent.span_id == span.parent_span_id)));
+    let work = collector.named("work");
+    assert!(asking.iter().all(|span| work.iter().any(|parent| parent.span_id == span.parent_span_id)));
+    assert!(work.iter().all(|span| hex::encode(&span.parent_span_id) == request[34..50]), "{work:?}");
 }
