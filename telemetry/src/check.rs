@@ -93,7 +93,8 @@ pub fn problems(expr: &str, exported: &[Exported]) -> Vec<String> {
         let next = tokens.get(at + 1).copied().unwrap_or_default();
         let token = tokens[at];
         at += 1;
-        if !token.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        // A label by itself stands only where a dashboard asks for its values.
+        if !token.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || SCRAPED.contains(&token) {
             continue;
         }
         if BEFORE_LABELS.contains(&token) && next == "(" {

@@ -6,7 +6,10 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use kms_telemetry::TracesConfig;
 use serde::Deserialize;
+
+pub use kms_telemetry::LogFormat;
 
 use crate::engine::DEFAULT_IN_FLIGHT;
 use crate::error::ConfigError;
@@ -57,6 +60,8 @@ pub struct Config {
     /// Logging.
     #[serde(default)]
     pub log: Log,
+    /// Traces. Without this section there are none.
+    pub traces: Option<TracesConfig>,
 }
 
 /// What opens the sealed objects.
@@ -200,16 +205,6 @@ impl Default for Log {
     }
 }
 
-/// Form of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    /// One line per event.
-    Text,
-    /// One JSON object per event.
-    Json,
-}
-
 fn default_metrics() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9464))
 }
@@ -258,6 +253,9 @@ impl Config {
         }
         if self.work.in_flight_mib == 0 {
             return fail("work.in_flight_mib".into(), "nothing can be decrypted without any room");
+        }
+        if let Some(Err(error)) = self.traces.as_ref().map(TracesConfig::check) {
+            return fail("traces".into(), &error.to_string());
         }
         for (i, chain) in self.chains.iter().enumerate() {
             if chain.rpc.is_empty() || chain.rpc.len() > MAX_ENDPOINTS {
@@ -371,6 +369,8 @@ mod tests {
             (format!("{GOOD}\n[keygen]\nwindow = 65"), "window"),
             (format!("{GOOD}\nmax_open_each = 0"), "zero"),
             (format!("{GOOD}\n[work]\nin_flight_mib = 0"), "work.in_flight_mib"),
+            (format!("{GOOD}\n[traces]\nendpoint = \"collector:4318\""), "traces"),
+            (format!("{GOOD}\n[traces]\nendpoint = \"http://collector:4318\"\ncolour = 1"), "colour"),
         ];
         for (text, expected) in cases {
             let problem = read(&text).map(drop).unwrap_err().to_string();

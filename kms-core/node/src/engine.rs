@@ -26,6 +26,7 @@ use kms_chain::user_view::UserQuestion;
 use kms_encoding::{LweBlocks, ParamsId};
 use kms_mpc::{Epoch, JobId, OwnShare};
 use kms_proto::node::{self, decrypt_response::Outcome};
+use kms_telemetry::TraceParent;
 use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -283,8 +284,9 @@ impl Engine {
         &self,
         call: node::UserDecryptRequest,
         wait: Duration,
+        caller: Option<TraceParent>,
     ) -> Result<node::user_decrypt_response::Outcome, EngineError> {
-        self.inner.user_decrypt(call, wait).await
+        self.inner.user_decrypt(call, wait, caller).await
     }
 
     /// Where a request stands, in the epoch that it was recorded in last.

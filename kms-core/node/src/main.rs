@@ -5,9 +5,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use kms_node::commands::{check, import, init, run};
-use kms_node::config::{Config, Log, LogFormat};
+use kms_node::config::{Config, Log};
 use kms_node::startup::Level;
-use tracing_subscriber::EnvFilter;
+use kms_telemetry::Telemetry;
+
+/// Name of this process in traces.
+const SERVICE: &str = "kms-node";
 
 /// One party of the key management service.
 #[derive(Debug, Parser)]
@@ -60,13 +63,13 @@ fn start() -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     match cli.command {
         Command::Init(args) => {
-            log_to_stderr(&Log::default())?;
+            let _log = log_to_stderr(&Log::default())?;
             let card = init::run(&args).context("init")?;
             println!("party {} signs with {}", card.name, card.signer);
             Ok(ExitCode::SUCCESS)
         }
         Command::Import(args) => {
-            log_to_stderr(&Log::default())?;
+            let _log = log_to_stderr(&Log::default())?;
             let imported = runtime.block_on(import::run(&args)).context("import")?;
             println!(
                 "sealed the share of key {} ({}) in epoch {}",
@@ -79,12 +82,15 @@ fn start() -> Result<ExitCode> {
         }
         Command::Run(args) => {
             let config = Config::read(&args.config)?;
-            log_to_stderr(&config.log)?;
+            let _runtime = runtime.enter();
+            let instance = format!("party {}", config.index);
+            let Log { level, format } = &config.log;
+            let _telemetry = kms_telemetry::start(level, *format, config.traces.as_ref(), SERVICE, &instance)?;
             runtime.block_on(run::run(&config, args.insecure_misbehave)).context("run")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Check(args) => {
-            log_to_stderr(&Log { level: "error".into(), ..Log::default() })?;
+            let _log = log_to_stderr(&Log { level: "error".into(), ..Log::default() })?;
             let table = runtime.block_on(check::run(&args)).context("check")?;
             if args.json {
                 println!("{}", serde_json::to_string_pretty(&table)?);
@@ -96,12 +102,7 @@ fn start() -> Result<ExitCode> {
     }
 }
 
-fn log_to_stderr(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level {:?}", log.level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => builder.with_ansi(false).init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
+/// Logs of a command that nobody traces.
+fn log_to_stderr(log: &Log) -> Result<Telemetry> {
+    Ok(kms_telemetry::start(&log.level, log.format, None, SERVICE, "")?)
 }

@@ -12,6 +12,9 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use kms_proto::node::user_decrypt_response;
+use kms_telemetry::Exported;
+use prometheus::core::Collector;
+use prometheus::proto::MetricType;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -26,10 +29,14 @@ use crate::store::Stage;
 /// Buckets of latencies, in seconds: 1 ms to 10 s.
 const LATENCY: [f64; 13] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
+/// What all names start with.
+const PREFIX: &str = "kms_node";
+
 /// Everything that this process counts.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    exported: Vec<Exported>,
     usable_share: IntGaugeVec,
     quorum_headroom: IntGauge,
     last_own_share_used: Gauge,
@@ -68,8 +75,9 @@ impl Metrics {
     /// # Errors
     /// Never in practice: the names are fixed and distinct.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new_custom(Some("kms_node".into()), None)?;
-        let r = &registry;
+        let mut registering =
+            Registering { registry: Registry::new_custom(Some(PREFIX.into()), None)?, exported: Vec::new() };
+        let r = &mut registering;
         Ok(Self {
             usable_share: add(
                 r,
@@ -257,8 +265,14 @@ impl Metrics {
                 IntGauge::new("peak_memory_bytes", "Largest resident memory of the process so far; 0 if not known.")?,
             )?,
             phase: add(r, GaugeVec::new(Opts::new("phase", "1 for the phase the process is in."), &["phase"])?)?,
-            registry,
+            registry: registering.registry,
+            exported: registering.exported,
         })
+    }
+
+    /// All metrics that there can be, also those without a value yet.
+    pub fn exported(&self) -> &[Exported] {
+        &self.exported
     }
 
     /// Whether this party holds a usable share of `key`.
@@ -413,15 +427,24 @@ fn peak_memory() -> i64 {
     kib.unwrap_or_default().saturating_mul(1024)
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+fn gauge(registry: &mut Registering, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
     add(registry, IntGauge::new(name, help)?)
 }
 
-fn add<M: prometheus::core::Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: M,
-) -> Result<M, prometheus::Error> {
-    registry.register(Box::new(metric.clone()))?;
+/// A registry that remembers what can be in it.
+struct Registering {
+    registry: Registry,
+    exported: Vec<Exported>,
+}
+
+fn add<M: Collector + Clone + 'static>(r: &mut Registering, metric: M) -> Result<M, prometheus::Error> {
+    r.registry.register(Box::new(metric.clone()))?;
+    let histogram = metric.collect().iter().any(|family| family.get_field_type() == MetricType::HISTOGRAM);
+    r.exported.extend(metric.desc().into_iter().map(|desc| Exported {
+        name: format!("{PREFIX}_{}", desc.fq_name),
+        labels: desc.variable_labels.clone(),
+        histogram,
+    }));
     Ok(metric)
 }
 
@@ -501,5 +524,31 @@ mod tests {
         assert!(peak_memory() > 1 << 20 && text.contains("kms_node_peak_memory_bytes "));
         assert!(text.contains("kms_node_usable_share{key=\"0x00"));
         assert!(text.contains("kms_node_last_own_share_used_seconds "));
+    }
+
+    #[test]
+    fn alert_rules_and_the_dashboard_ask_for_what_is_exported() {
+        use kms_telemetry::check;
+        let metrics = Metrics::new().unwrap();
+        let alerts = check::alerts(include_str!("../../../ops/prometheus/node.rules.yml")).unwrap();
+        for alert in &alerts {
+            let problems = check::problems(&alert.expr, metrics.exported());
+            assert!(problems.is_empty(), "{}: {problems:?}", alert.name);
+            assert!(["critical", "warning", "info"].contains(&alert.severity.as_str()), "{}", alert.name);
+        }
+        let dashboard: serde_json::Value =
+            serde_json::from_str(include_str!("../../../ops/grafana/node.json")).unwrap();
+        let targets = dashboard["panels"].as_array().unwrap().iter().filter_map(|panel| panel["targets"].as_array());
+        let asked: Vec<&str> = targets.flatten().map(|target| target["expr"].as_str().unwrap()).collect();
+        for expr in &asked {
+            let problems = check::problems(expr, metrics.exported());
+            assert!(problems.is_empty(), "{expr}: {problems:?}");
+        }
+        // What stands there is watched: by an alert or on the dashboard.
+        for metric in metrics.exported() {
+            let named = |expr: &str| expr.contains(&metric.name);
+            let watched = asked.iter().any(|expr| named(expr)) || alerts.iter().any(|alert| named(&alert.expr));
+            assert!(watched || metric.name.starts_with("kms_node_keygen"), "{} is watched by nobody", metric.name);
+        }
     }
 }

@@ -14,9 +14,11 @@ use kms_proto::node::{
     self, DecryptRequest, DecryptResponse, GetKeysRequest, GetKeysResponse, GetStatusRequest, GetStatusResponse,
     HealthRequest, HealthResponse, NotYetReason, decrypt_response::Outcome,
 };
+use kms_telemetry::TraceParent;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
 use crate::chains::Chains;
 use crate::config::Permission;
@@ -147,7 +149,12 @@ impl Service {
         }
     }
 
-    async fn answer(&self, client: &Client, call: DecryptRequest) -> Result<Outcome, EngineError> {
+    async fn answer(
+        &self,
+        client: &Client,
+        call: DecryptRequest,
+        caller: Option<TraceParent>,
+    ) -> Result<Outcome, EngineError> {
         let place = match self.place(client, Route::Decrypt, call.chain_id) {
             Ok(place) => place,
             Err(not_yet) => return Ok(not_yet),
@@ -157,7 +164,11 @@ impl Service {
             ms => Duration::from_millis(ms.into()).min(MAX_WAIT),
         };
         match Call::parse(&self.api.party, call) {
-            Ok(call) => self.api.engine.decrypt(call, wait, place).await,
+            Ok(call) => {
+                let span = tracing::info_span!("decrypt", request = %call.id(), otel.kind = "server");
+                kms_telemetry::adopt(&span, call.id(), caller);
+                self.api.engine.decrypt(call, wait, place).instrument(span).await
+            }
             Err(refused) => Ok(Outcome::Refused(refused)),
         }
     }
@@ -200,7 +211,8 @@ impl Node for Service {
 
     async fn decrypt(&self, request: Request<DecryptRequest>) -> Result<Response<DecryptResponse>, Status> {
         let client = self.admit(&request, Permission::Decrypt)?;
-        let outcome = self.answer(&client, request.into_inner()).await.map_err(|e| internal(&e))?;
+        let caller = TraceParent::of(request.metadata());
+        let outcome = self.answer(&client, request.into_inner(), caller).await.map_err(|e| internal(&e))?;
         if let Outcome::Refused(refused) = &outcome {
             tracing::warn!(client = client.name(), reason = refused.detail, "a call was refused");
         }

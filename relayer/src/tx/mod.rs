@@ -118,7 +118,7 @@ impl TxManager {
 
     fn without_key(store: Store, node: Arc<dyn Node>, account: Account, rules: TxRules) -> Self {
         let metrics = store.metrics().clone();
-        metrics.low_balance(chain, rules.low_balance);
+        metrics.low_balance(account.chain, rules.low_balance);
         Self {
             store,
             node,

@@ -36,6 +36,7 @@ impl Job {
     }
 
     /// Waits for the result.
+    #[tracing::instrument(name = "opening", skip_all)]
     pub(super) async fn opened(&self) -> Opened {
         settled(&self.opened).await.unwrap_or_else(|| Opened::Nothing("the job has ended".into()))
     }

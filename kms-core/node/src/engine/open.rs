@@ -120,6 +120,7 @@ impl Inner {
     }
 
     /// Waits for room and fetches all ciphertexts, each once. The inner result is about them, the outer about this party.
+    #[tracing::instrument(name = "ciphertexts", skip_all, fields(handles = grants.len()))]
     pub(super) async fn work(
         &self,
         material: Arc<KeyMaterial>,
@@ -147,6 +148,7 @@ impl Inner {
 
     /// This party's share of the ciphertexts, which are dropped. That of a job which runs or has ended lately is used
     /// again.
+    #[tracing::instrument(name = "own share", skip_all)]
     pub(super) async fn share(&self, work: Work) -> Result<OwnShare, DecryptError> {
         let job = work.job();
         let running = self.jobs.lock().get(&job).map(|running| running.own().clone());

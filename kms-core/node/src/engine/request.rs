@@ -10,7 +10,9 @@ use kms_chain::eip712::{public_decrypt_digest, sign_digest};
 use kms_encoding::Plaintext;
 use kms_mpc::DecryptError;
 use kms_proto::node::{self, NotYetReason, RefusedReason, decrypt_response::Outcome};
+use kms_telemetry::TraceParent;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tracing::Instrument;
 
 use super::call::{Call, Source};
 use super::job::{Job, Opened};
@@ -146,10 +148,14 @@ impl Inner {
         requests.insert(key, (purpose, running.clone()));
         drop(requests);
         let mut listed = Listed { inner: self.clone(), key, publish, done: false };
+        // Not inside the call's span, which ends with the call; after a restart nobody calls.
+        let caller = TraceParent::current();
+        let span = tracing::info_span!(parent: None, "answer", request = %call.id);
+        kms_telemetry::adopt(&span, call.id, caller);
         self.tasks.spawn(async move {
             let _held = held;
             let (inner, id) = (listed.inner.clone(), call.id);
-            let settled = inner.process(&call, slot).await.unwrap_or_else(|error| {
+            let settled = inner.process(&call, slot).instrument(span).await.unwrap_or_else(|error| {
                 tracing::error!(request = %id, %error, "a request failed inside");
                 internal().into()
             });
@@ -168,6 +174,7 @@ impl Inner {
     }
 
     /// Asks whether the call may be answered. A refusal that no later block takes back ends a recorded request.
+    #[tracing::instrument(name = "chain guard", skip_all)]
     async fn permitted(&self, call: &Call) -> Result<Result<Grant, Outcome>, EngineError> {
         let verdict = match &call.source {
             Source::Request(request) => self.parts.permission.check_request(call.chain_id, request).await,
@@ -295,6 +302,7 @@ impl Inner {
     }
 
     /// Records the granted request. An outcome if another task has settled it in the meantime.
+    #[tracing::instrument(name = "record", skip_all)]
     async fn record(&self, call: &Call, grant: &Grant) -> Result<Option<Outcome>, EngineError> {
         let new =
             NewRequest { id: call.id, chain_id: call.chain_id, epoch_id: call.epoch_id, payload: task_of(call, grant) };
@@ -324,6 +332,7 @@ impl Inner {
     }
 
     /// Signs, stores, and only then gives the answer out; `mpc` is asked how long it took once that is signed.
+    #[tracing::instrument(name = "sign and store", skip_all)]
     async fn answer(
         &self,
         call: &Call,

@@ -21,6 +21,9 @@ use kms_proto::node::{
     self, NotYetReason, RefusedReason, decrypt_response::Outcome, user_decrypt_response::Outcome as UserOutcome,
 };
 
+use kms_telemetry::TraceParent;
+use tracing::Instrument;
+
 use super::reply::{LATER, epoch_not_live, in_progress, internal, not_yet_reason, refused_reason, user_reason};
 use super::weight::Purpose;
 use super::{EngineError, Inner, not_yet, refused, to_user};
@@ -107,12 +110,13 @@ impl Inner {
         &self,
         raw: node::UserDecryptRequest,
         wait: Duration,
+        caller: Option<TraceParent>,
     ) -> Result<UserOutcome, EngineError> {
         let started = Instant::now();
         let mut chain = Duration::ZERO;
         let outcome = match self.users.try_acquire() {
             Err(_) => Err(not_yet(NotYetReason::Busy, "too many user decryptions are under way", LATER)),
-            Ok(_place) => match tokio::time::timeout(wait, self.user_share(raw, &mut chain)).await {
+            Ok(_place) => match tokio::time::timeout(wait, self.user_share(raw, caller, &mut chain)).await {
                 Ok(outcome) => outcome?,
                 Err(_) => Err(in_progress()),
             },
@@ -125,6 +129,7 @@ impl Inner {
     async fn user_share(
         &self,
         raw: node::UserDecryptRequest,
+        caller: Option<TraceParent>,
         chain: &mut Duration,
     ) -> Result<Result<node::UserAnswer, Outcome>, EngineError> {
         let party = self.parts.party.clone();
@@ -132,6 +137,17 @@ impl Inner {
             Ok(call) => call,
             Err(refusal) => return Ok(Err(Outcome::Refused(refusal))),
         };
+        let id = call.question.id();
+        let span = tracing::info_span!("user decrypt", request = %id, otel.kind = "server");
+        kms_telemetry::adopt(&span, id, caller);
+        self.share_of(call, chain).instrument(span).await
+    }
+
+    async fn share_of(
+        &self,
+        call: UserCall,
+        chain: &mut Duration,
+    ) -> Result<Result<node::UserAnswer, Outcome>, EngineError> {
         let live = self.parts.keys.live_epochs();
         if call.named_epoch.is_some_and(|named| !live.contains(&named)) {
             return Ok(Err(epoch_not_live(&live)));
@@ -215,6 +231,7 @@ impl Inner {
     }
 
     /// What the chain says; `spent` grows by the time that it took.
+    #[tracing::instrument(name = "chain guard", skip_all)]
     async fn user_permitted(&self, call: &UserCall, spent: &mut Duration) -> Result<Grant, Outcome> {
         let asked = Instant::now();
         let verdict = self.parts.permission.check_user(&call.question).await;
@@ -235,6 +252,7 @@ impl Inner {
     }
 
     /// Seals and signs a share, on the pool. `None`: a party that lies has nothing to say.
+    #[tracing::instrument(name = "seal and sign", skip_all)]
     async fn seal(
         &self,
         call: UserCall,

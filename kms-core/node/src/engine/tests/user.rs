@@ -17,7 +17,7 @@ use crate::store::UserAnswer;
 use crate::testkit::user::{CONTRACT, START, User};
 
 async fn ask(node: &Node, request: &UserRequest) -> UserOutcome {
-    let outcome = node.engine.user_decrypt(user_message(request), WAIT).await.unwrap();
+    let outcome = node.engine.user_decrypt(user_message(request), WAIT, None).await.unwrap();
     let response = node::UserDecryptResponse { outcome: Some(outcome) };
     kms_proto::bounds::check_user_decrypt_response(&response).unwrap();
     response.outcome.unwrap()
@@ -299,7 +299,7 @@ async fn users_ciphertexts_wait_for_room_and_for_the_object_store() {
     assert_eq!((answers.len(), node.engine.inner.scales.taken()), (6, 0));
     // Who asks for what takes too long is told to come again, and gives up its room.
     let message = user_message(&user.request(&cluster, &cluster.handles[..2]));
-    waiting(node.engine.user_decrypt(message, Duration::from_millis(1)).await.unwrap(), NotYetReason::InProgress);
+    waiting(node.engine.user_decrypt(message, Duration::from_millis(1), None).await.unwrap(), NotYetReason::InProgress);
     assert_eq!(node.engine.inner.scales.taken(), 0);
     // A digest that no store knows, and a ciphertext of another size than its type.
     fetches.let_go(100);
