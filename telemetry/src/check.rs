@@ -167,7 +167,7 @@ fn tokens(expr: &str) -> (Vec<&str>, Option<String>) {
             }
         }
     }
-    if !open.is_empty() {
+    if unbalanced.is_none() && !open.is_empty() {
         unbalanced = Some(format!("brackets are left open in {expr}"));
     }
     (tokens, unbalanced)
