@@ -6,9 +6,11 @@
 mod basics;
 mod books;
 mod doomed;
+mod endpoints;
 mod kills;
 mod load;
 mod races;
+mod reorgs;
 mod ticker;
 
 use std::{process::ExitCode, time::Duration};
@@ -22,6 +24,11 @@ const TESTS: &[harness::Test] = tests![
     basics::requests_are_answered_once_and_paid_once,
     basics::parties_that_are_down_slow_lying_or_not_ready_are_worked_around,
     basics::one_relayer_serves_two_chains,
+    endpoints::an_endpoint_that_misbehaves_in_turns_costs_nothing_but_time,
+    endpoints::the_first_endpoint_is_gone_for_good_and_then_all_are_gone_for_a_while,
+    endpoints::another_chain_behind_the_endpoint_is_none_of_ours,
+    reorgs::of_every_depth_over_requests_and_fulfilments,
+    reorgs::while_the_relayer_is_cut_off_and_while_it_is_down,
     load::a_thousand_requests_at_once,
     load::so_many_a_second_for_a_while,
     kills::at_every_commit_once,
