@@ -7,6 +7,8 @@ mod show;
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,7 +19,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use kms_chain::manifest::Manifest;
 use kms_client::transport::{KeyGenState, Parties, PartyError};
 use kms_encoding::ParamsId;
-use kms_node::keys::KeygenSignature;
+use kms_node::{dkg::proof, keys::KeygenSignature};
 use kms_proto::node::{KeyGenRequest, KeyGenResponse};
 use tokio::time::Instant;
 
@@ -45,6 +47,8 @@ enum Command {
     Status(StatusArgs),
     /// End a run at all parties, for good.
     Abort(AbortArgs),
+    /// Check a proof that a party was wrong in a run, from a party's folder "evidence". Needs nobody's word.
+    CheckProof(CheckProofArgs),
 }
 
 /// How the parties are reached.
@@ -114,6 +118,15 @@ struct AbortArgs {
     run_id: B256,
 }
 
+#[derive(Debug, ClapArgs)]
+struct CheckProofArgs {
+    /// The cluster manifest.
+    #[arg(long)]
+    manifest: PathBuf,
+    /// The file.
+    file: PathBuf,
+}
+
 /// Runs the command and returns what to print at the end.
 ///
 /// # Errors
@@ -122,9 +135,23 @@ pub async fn run(args: &Args, json: bool) -> Result<String> {
     match (&args.command, &args.make) {
         (Some(Command::Status(args)), _) => status(args, json).await,
         (Some(Command::Abort(args)), _) => abort(args, json).await,
+        (Some(Command::CheckProof(args)), _) => check_proof(args, json),
         (None, Some(args)) => make(args, json).await,
         (None, None) => bail!("what to make is missing: kms keygen --help"),
     }
+}
+
+fn check_proof(args: &CheckProofArgs, json: bool) -> Result<String> {
+    let (manifest, path) = (manifest::read(&args.manifest)?, args.file.display());
+    let mut bytes = Vec::new();
+    let file = File::open(&args.file).with_context(|| format!("read {path}"))?;
+    file.take(proof::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).with_context(|| format!("read {path}"))?;
+    let proved = proof::check(&manifest, &bytes).with_context(|| format!("{path}"))?;
+    let (party, run_id, what) = (proved.party.index(), proved.run_id, proved.what());
+    if json {
+        return Ok(serde_json::json!({ "party": party, "runId": run_id, "proved": what }).to_string());
+    }
+    Ok(format!("proved: party {party} was wrong in run {run_id}: {what}"))
 }
 
 /// What all parties say about a run, or why they say nothing.

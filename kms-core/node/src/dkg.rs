@@ -19,6 +19,7 @@ mod exchange;
 mod finish;
 mod generation;
 pub mod journal;
+pub mod proof;
 mod record;
 mod work;
 

@@ -58,8 +58,8 @@ pub const PRSS_KEY: usize = 20;
 /// Sessions that one `Open` or `Resend` frame lists.
 pub const MAX_SESSIONS: usize = 1024;
 
-/// Largest question of a key generation.
-pub const MAX_KEYGEN_QUESTION: usize = 1 << 20;
+/// Largest question of a key generation: it is told by its kind and a few numbers.
+pub const MAX_KEYGEN_QUESTION: usize = 256;
 /// Largest answer of a key generation.
 pub const MAX_KEYGEN_ANSWER: usize = 16 << 20;
 /// Types of public parts of a key.

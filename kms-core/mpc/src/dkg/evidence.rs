@@ -16,7 +16,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kms_algebra::PartyId;
 use sha2::{Digest, Sha256};
 
-use super::exchange::Signer;
+use super::exchange::Verifier;
 use super::message::{self, SignedFrame};
 use super::plan::{self, Chunk};
 use super::reader::Reader;
@@ -90,13 +90,13 @@ pub struct NoEvidence;
 /// [`NoEvidence`].
 pub fn verify<const D: usize>(
     public: &Public<D>,
-    signer: &impl Signer,
+    signer: &impl Verifier,
     evidence: &[u8],
 ) -> Result<(PartyId, Misdeed), NoEvidence> {
     check(public, signer, evidence).ok_or(NoEvidence)
 }
 
-fn check<const D: usize>(public: &Public<D>, signer: &impl Signer, evidence: &[u8]) -> Option<(PartyId, Misdeed)> {
+fn check<const D: usize>(public: &Public<D>, signer: &impl Verifier, evidence: &[u8]) -> Option<(PartyId, Misdeed)> {
     let mut r = Reader::new(evidence);
     if r.take(4)? != MAGIC || r.u8()? != VERSION {
         return None;
@@ -142,7 +142,7 @@ fn check<const D: usize>(public: &Public<D>, signer: &impl Signer, evidence: &[u
 /// Whether a signed part of a frame is not what revealed keys give.
 fn wrong_frame_proved<W: KeyWord, const D: usize>(
     public: &Public<D>,
-    signer: &impl Signer,
+    signer: &impl Verifier,
     r: &mut Reader<'_>,
     (chunk, session): (u32, SessionId),
     party: PartyId,
@@ -178,7 +178,7 @@ fn wrong_frame_proved<W: KeyWord, const D: usize>(
 /// Claims of different parties with right signatures.
 fn take_claims<const D: usize>(
     public: &Public<D>,
-    signer: &impl Signer,
+    signer: &impl Verifier,
     r: &mut Reader<'_>,
     chunk: &Chunk,
     session: &SessionId,

@@ -35,11 +35,14 @@ pub trait Exchange: Send + Sync {
     fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> + Send;
 }
 
-/// Signatures of the parties: what makes a lie provable to third parties.
-pub trait Signer: Send + Sync {
-    /// This party's signature over a digest.
-    fn sign(&self, digest: &[u8; 32]) -> [u8; 65];
-
+/// Knows the parties' signatures.
+pub trait Verifier: Send + Sync {
     /// Whether a signature over a digest is a party's.
     fn verify(&self, party: PartyId, digest: &[u8; 32], signature: &[u8; 65]) -> bool;
+}
+
+/// Signatures of the parties: what makes a lie provable to third parties.
+pub trait Signer: Verifier {
+    /// This party's signature over a digest.
+    fn sign(&self, digest: &[u8; 32]) -> [u8; 65];
 }

@@ -3,7 +3,7 @@
 use kms_algebra::{PartyId, PartySet};
 use sha2::{Digest, Sha256};
 
-use super::exchange::Signer;
+use super::exchange::Verifier;
 use crate::{Committee, SessionId};
 
 /// A signature of a party.
@@ -94,7 +94,7 @@ pub(super) struct Certificate {
 
 impl Certificate {
     /// Whether it is one.
-    pub(super) fn verify(&self, committee: &Committee, session: &SessionId, signer: &impl Signer) -> bool {
+    pub(super) fn verify(&self, committee: &Committee, session: &SessionId, signer: &impl Verifier) -> bool {
         let digest = self.vote.digest(session);
         let parties: PartySet = self.signatures.iter().map(|(party, _)| *party).collect();
         parties.len() == self.signatures.len()

@@ -8,7 +8,8 @@ use alloy_primitives::{Address, B256};
 use bytes::Bytes;
 use kms_algebra::PartyId;
 use kms_chain::eip712::{recover, sign_digest};
-use kms_mpc::dkg::exchange::{AskError, Exchange, Signer};
+use kms_chain::manifest::Manifest;
+use kms_mpc::dkg::exchange::{AskError, Exchange, Signer, Verifier};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -69,13 +70,13 @@ impl Exchange for Peers {
 /// Signatures with the parties' own keys.
 pub(super) struct PartySigner {
     party: Arc<Party>,
-    addresses: Vec<Address>,
+    known: Signatures,
 }
 
 impl PartySigner {
     pub(super) fn new(party: Arc<Party>) -> Self {
-        let addresses = party.manifest.committee.parties.iter().map(|party| party.signer).collect();
-        Self { party, addresses }
+        let known = Signatures::of(&party.manifest);
+        Self { party, known }
     }
 }
 
@@ -83,9 +84,26 @@ impl Signer for PartySigner {
     fn sign(&self, digest: &[u8; 32]) -> [u8; 65] {
         sign_digest(&self.party.signing_key, B256::from(*digest))
     }
+}
 
+impl Verifier for PartySigner {
     fn verify(&self, party: PartyId, digest: &[u8; 32], signature: &[u8; 65]) -> bool {
-        let address = self.addresses.get(party.slot());
+        self.known.verify(party, digest, signature)
+    }
+}
+
+/// Knows the signatures of a committee, and makes none.
+pub(super) struct Signatures(Vec<Address>);
+
+impl Signatures {
+    pub(super) fn of(manifest: &Manifest) -> Self {
+        Self(manifest.committee.parties.iter().map(|party| party.signer).collect())
+    }
+}
+
+impl Verifier for Signatures {
+    fn verify(&self, party: PartyId, digest: &[u8; 32], signature: &[u8; 65]) -> bool {
+        let address = self.0.get(party.slot());
         address.is_some_and(|address| recover(B256::from(*digest), signature).as_ref() == Ok(address))
     }
 }

@@ -11,7 +11,7 @@ use kms_fhe::dkg::{AssemblyError, assemble, shared_secrets};
 use kms_fhe::{BundleError, KeyInfo, bundle};
 use kms_mpc::dkg::Finished;
 
-use super::generation::{Generation, Outcome, Stage, bits};
+use super::generation::{Found, Generation, Outcome, Stage, bits};
 use super::work::{Stop, blocking};
 use super::{PUBLIC, Shared, record};
 use crate::keys::{check_bundle, seal, sign};
@@ -48,7 +48,8 @@ impl Shared {
         if !repeated {
             run.enter(Stage::Finishing);
             self.metered(run);
-            record::parties(self, run, finished.late, &finished.culprits).await;
+            let (late, culprits) = (finished.late, finished.culprits.clone());
+            record::parties(self, run, Found { late, culprits, seed: Some(finished.seed) }).await;
         }
         let party = &self.parts.party;
         let params = run.params().ok_or_else(|| Stop::Over("unknown parameter set".into()))?;

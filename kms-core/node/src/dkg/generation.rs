@@ -11,7 +11,7 @@ use kms_encoding::key_spec::KeySpec;
 use kms_fhe::dkg::key_spec;
 use kms_mpc::dkg::exchange::Signer;
 use kms_mpc::dkg::journal::Journal;
-use kms_mpc::dkg::{Answerless, Culprit, Phase, Progress, Run};
+use kms_mpc::dkg::{Answerless, Culprit, Phase, Progress, Run, Seed};
 use kms_proto::node::{self, KeyGenResponse, KeyGenState};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,16 @@ pub(super) trait Answers: Send + Sync {
     async fn answer(&self, from: PartyId, question: Bytes) -> Result<Bytes, Answerless>;
 
     /// Who was late and who was wrong, so far.
-    fn found(&self) -> (PartySet, Vec<Culprit>);
+    fn found(&self) -> Found;
+}
+
+/// Who was late and who was wrong in a run.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) late: PartySet,
+    pub(super) culprits: Vec<Culprit>,
+    /// Seed of the masks; nothing is proved before there is one.
+    pub(super) seed: Option<Seed>,
 }
 
 #[tonic::async_trait]
@@ -80,8 +89,9 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Answers for Run<
         Self::answer(self, from, question).await
     }
 
-    fn found(&self) -> (PartySet, Vec<Culprit>) {
-        Self::found(self)
+    fn found(&self) -> Found {
+        let (late, culprits) = Self::found(self);
+        Found { late, culprits, seed: self.public().map(|public| public.seed) }
     }
 }
 
@@ -124,7 +134,7 @@ impl std::fmt::Debug for Generation {
 }
 
 /// SHA-256("KMS-KEYGEN-1" ‖ committee hash ‖ context id ‖ run id ‖ u8 parameter set ‖ u8 compression ‖ CRS digest).
-fn identity(committee_hash: &[u8; 32], context: B256, asked: &NewKeygen) -> B256 {
+pub(super) fn identity(committee_hash: &[u8; 32], context: B256, asked: &NewKeygen) -> B256 {
     let hash = Sha256::new()
         .chain_update(b"KMS-KEYGEN-1")
         .chain_update(committee_hash)

@@ -5,12 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alloy_primitives::B256;
-use kms_algebra::PartySet;
 use kms_mpc::dkg::{Culprit, Misdeed};
 use sha2::{Digest, Sha256};
 
-use super::Shared;
-use super::generation::{Answers, Generation, Stage};
+use super::generation::{Answers, Found, Generation, Stage};
+use super::{Shared, proof};
 
 /// Kind of the journal's lines.
 const KIND: &str = "keygen";
@@ -25,23 +24,25 @@ pub(super) async fn line(shared: &Shared, run: &Generation, what: &str) {
 }
 
 /// Those that were late, and those that were wrong: proofs become files, and the journal names their hashes.
-pub(super) async fn parties(shared: &Shared, run: &Generation, late: PartySet, culprits: &[Culprit]) {
-    for party in late.iter() {
+pub(super) async fn parties(shared: &Shared, run: &Generation, found: Found) {
+    for party in found.late.iter() {
         shared.parts.metrics.peer_late(party.index().into());
         line(shared, run, &format!("party {party} was late")).await;
     }
-    for culprit in culprits {
+    for culprit in &found.culprits {
         let party = u16::from(culprit.party.index());
         let mut what = format!("party {party} was wrong in chunk {}: {}", culprit.chunk, describe(culprit.misdeed));
-        if culprit.evidence.is_empty() {
-            what += " (observed, not proved)";
-        } else {
+        let seed = found.seed.filter(|_| !culprit.evidence.is_empty());
+        if let Some(seed) = seed {
             let name = file_name(run.asked.run_id, culprit);
-            let digest = hex::encode(Sha256::digest(&culprit.evidence));
-            match write(&shared.parts.data_dir.join(EVIDENCE), &name, &culprit.evidence) {
+            let file = proof::file(&run.asked, &seed, &culprit.evidence);
+            let digest = hex::encode(Sha256::digest(&file));
+            match write(&shared.parts.data_dir.join(EVIDENCE), &name, &file) {
                 Ok(()) => what += &format!(" (proof {EVIDENCE}/{name}, SHA-256 {digest})"),
                 Err(error) => what += &format!(" (the proof with SHA-256 {digest} can't be written: {error})"),
             }
+        } else {
+            what += " (observed, not proved)";
         }
         tracing::warn!(run = %run.asked.run_id, what, "key generation");
         shared.parts.metrics.peer_wrong(party);
@@ -52,8 +53,8 @@ pub(super) async fn parties(shared: &Shared, run: &Generation, late: PartySet, c
 /// Those of a run that comes to no key: what they did would be erased with it. None if the protocol was not under way; what
 /// comes after it has them recorded.
 pub(super) async fn unfinished(shared: &Shared, run: &Generation, answers: Option<Arc<dyn Answers>>) {
-    if let Some((late, culprits)) = answers.filter(|_| run.stage() == Stage::Running).map(|answers| answers.found()) {
-        parties(shared, run, late, &culprits).await;
+    if let Some(found) = answers.filter(|_| run.stage() == Stage::Running).map(|answers| answers.found()) {
+        parties(shared, run, found).await;
     }
 }
 
@@ -75,7 +76,8 @@ fn file_name(run_id: B256, culprit: &Culprit) -> String {
     format!("{}-chunk-{chunk}-party-{party}-{what}", hex::encode(run_id))
 }
 
-fn describe(misdeed: Misdeed) -> &'static str {
+/// What a misdeed is, in words about a party.
+pub(super) fn describe(misdeed: Misdeed) -> &'static str {
     match misdeed {
         Misdeed::Equivocated => "it signed two different frames",
         Misdeed::VotedTwice => "it signed two votes",

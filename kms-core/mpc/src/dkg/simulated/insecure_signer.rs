@@ -3,7 +3,7 @@
 use kms_algebra::PartyId;
 use sha2::{Digest, Sha256};
 
-use crate::dkg::exchange::Signer;
+use crate::dkg::exchange::{Signer, Verifier};
 
 /// One party's insecure signatures.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,9 @@ impl Signer for InsecureSigner {
     fn sign(&self, digest: &[u8; 32]) -> [u8; 65] {
         Self::of(self.0, digest)
     }
+}
 
+impl Verifier for InsecureSigner {
     fn verify(&self, party: PartyId, digest: &[u8; 32], signature: &[u8; 65]) -> bool {
         Self::of(party, digest) == *signature
     }
