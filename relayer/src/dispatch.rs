@@ -168,7 +168,8 @@ pub async fn ask(
     let collecting = job.state == State::Quorum;
     let threshold = needed(committee, &job.payload);
     let known = store.parties(job.id).await?;
-    let agreeing = agreeing(store, job).await?;
+    let answered = known.iter().any(|row| row.status == PartyStatus::Answered.as_str());
+    let agreeing = if answered { agreeing(store, job).await? } else { BTreeSet::new() };
     if !collecting && agreeing.len() >= threshold {
         // From before a reorganisation or a restart: recording nothing new is enough to move on.
         return quorum_or_later(store, job, threshold).await;
@@ -197,8 +198,8 @@ pub async fn ask(
     // Those whose turn comes in the middle of this round must not wait for its end: the others may be waiting for them.
     let later = known.iter().filter(|row| parties.contains(&row.party) && !due.contains(&row.party));
     let soonest = later.filter_map(|row| in_future(row.retry_at, now)).min();
-    let mut round = Round { store, job, rules, threshold, live: Vec::new(), soonest, started: Instant::now() };
-    let reports: Vec<Report> = due.iter().map(|party| report(*party, PartyStatus::Asked, "", 0)).collect();
+    let unnoted = due.clone();
+    let mut round = Round { store, job, rules, threshold, live: Vec::new(), soonest, unnoted, started: Instant::now() };
     let mut said = committee.ask(Question {
         job: job.id,
         chain: job.chain,
@@ -207,19 +208,22 @@ pub async fn ask(
         parties: due,
         patience: rules.patience,
     });
-    // While they think. What they say is recorded after it.
-    store.record(job.id, &reports, threshold).await?;
+    let mut first = tokio::time::timeout(NOTED_AFTER, said.recv()).await.ok();
+    if !matches!(first, Some(Some(_))) {
+        round.take(Vec::new()).await?;
+    }
     let mut heard = agreeing.len();
     let mut last_call = collecting.then(|| tokio::time::Instant::now() + rules.last_call);
     loop {
         // Whoever has not spoken when a quorum of the others has, and said no, does not hold them up for long; and those who
         // are at work already may be waiting for just the party that wants to be asked again.
-        let next = match last_call.into_iter().chain(round.soonest).min() {
-            Some(at) => tokio::time::timeout_at(at, said.recv()).await.unwrap_or(None),
-            None => said.recv().await,
+        let next = match (first.take(), last_call.into_iter().chain(round.soonest).min()) {
+            (Some(first), _) => first,
+            (None, Some(at)) => tokio::time::timeout_at(at, said.recv()).await.unwrap_or(None),
+            (None, None) => said.recv().await,
         };
-        let Some(first) = next else { break };
-        let mut batch = vec![first];
+        let Some(next) = next else { break };
+        let mut batch = vec![next];
         while let Ok(more) = said.try_recv() {
             batch.push(more);
         }
@@ -263,11 +267,13 @@ struct Round<'a> {
     live: Vec<Vec<B256>>,
     /// When the first party that could not answer wants to be asked again.
     soonest: Option<tokio::time::Instant>,
+    /// Who was asked, and is not on record as such: whoever answers soon need not be.
+    unnoted: Vec<u32>,
     started: Instant,
 }
 
 impl Round<'_> {
-    /// Records what parties said.
+    /// Records what parties said, and whom they leave to be waited for.
     async fn take(&mut self, batch: Vec<(u32, Said)>) -> Result<Recorded, Error> {
         let mut reports = Vec::with_capacity(batch.len());
         for (party, said) in batch {
@@ -278,11 +284,13 @@ impl Round<'_> {
                 Said::Invalid(why) => tracing::error!(party, request = %self.job.id, why, "an answer does not verify"),
                 _ => {}
             }
-            let report = classify(party, said, self.job.attempts, self.rules.longest_pause);
-            let again = in_future(report.retry_at, now_ms());
+            let reported = classify(party, said, self.job.attempts, self.rules.longest_pause);
+            let again = in_future(reported.retry_at, now_ms());
             self.soonest = self.soonest.into_iter().chain(again).min();
-            reports.push(report);
+            reports.push(reported);
         }
+        self.unnoted.retain(|party| reports.iter().all(|report| report.party != *party));
+        reports.extend(self.unnoted.drain(..).map(|party| report(party, PartyStatus::Asked, "", 0)));
         self.store.record(self.job.id, &reports, self.threshold).await
     }
 
@@ -384,6 +392,8 @@ async fn verdict(store: &Store, committee: &dyn Committee, job: &Job, threshold:
     Ok(Asked::Again { at, detail })
 }
 
+/// Whoever answers within this time is recorded with the answer only.
+const NOTED_AFTER: Duration = Duration::from_millis(30);
 /// Reason of a party that does not see the right to decrypt.
 const NOT_PERMITTED: &str = "not-permitted";
 /// Pause before such a party is asked again.

@@ -79,10 +79,14 @@ struct Slot {
 enum Next {
     /// Look at the row again at once.
     GoOn,
+    /// It was just moved there: go on without a look.
+    GoOnAs(State),
     /// Let go of it until then.
     Wait { at: i64, reason: &'static str, detail: String },
     /// Let go of it: there is nothing to do for a worker.
     LetGo,
+    /// It was moved on, and its lease ended with that.
+    Gone,
 }
 
 impl Pipeline {
@@ -157,7 +161,9 @@ impl Pipeline {
         {
             slots.push(slot);
         }
-        let requests = self.store.claim(Work::Requests, slots.len(), lease).await?;
+        let full: Vec<u64> =
+            self.destinations.iter().filter(|(_, to)| to.manager.is_full()).map(|(chain, _)| *chain).collect();
+        let requests = self.store.claim(Work::Requests { full: &full }, slots.len(), lease).await?;
         let spare = slots.split_off(requests.len().min(slots.len()));
         let mut claimed: Vec<(Job, Slot)> =
             requests.into_iter().zip(slots).map(|(job, slot)| (job, Slot { _slot: slot, _pull: None })).collect();
@@ -213,12 +219,16 @@ impl Pipeline {
             };
             match next {
                 Next::GoOn => current = self.store.job(id).await?,
+                Next::GoOnAs(state) => {
+                    current = Some(Job { state, since: now_ms(), attempts: 0, reason: None, detail: None, ..job });
+                }
                 Next::Wait { at, reason, detail } => {
                     tracing::debug!(request = %id, state = %job.state, reason, detail, "put off");
                     self.store.metrics().put_off(job.state, reason);
                     return self.store.put_off(id, job.state, at, reason, &detail).await;
                 }
                 Next::LetGo => return self.store.release(id).await,
+                Next::Gone => return Ok(()),
             }
         }
         Ok(())
@@ -245,6 +255,7 @@ impl Pipeline {
         }
         if self.store.shift(job.id, State::Final, State::Dispatched, "", "").await? {
             self.store.metrics().stage(State::Final, job.since);
+            return Ok(Next::GoOnAs(State::Dispatched));
         }
         Ok(Next::GoOn)
     }
@@ -262,14 +273,14 @@ impl Pipeline {
         }
         match asked {
             // Parties keep nothing of a user decryption, so there are no receipts of it.
-            Asked::Quorum if matches!(job.payload, Payload::UserDecrypt(_)) => Ok(Next::GoOn),
+            Asked::Quorum if matches!(job.payload, Payload::UserDecrypt(_)) => Ok(Next::GoOnAs(State::Quorum)),
             Asked::Quorum => {
                 let (store, committee) = (self.store.clone(), self.committee.clone());
                 let pause = self.rules.dispatch.tail.max(Duration::from_millis(5)) * 4;
                 let receipts = dispatch::receipts(store, committee, job.id, pause);
                 // Receipts are for the record; nobody waits for them when the process ends.
                 self.tails.spawn(self.ended.clone().run_until_cancelled_owned(receipts));
-                Ok(Next::GoOn)
+                Ok(Next::GoOnAs(State::Quorum))
             }
             Asked::Refused { reason, detail } => {
                 tracing::warn!(request = %job.id, reason, detail, "refused by the parties");
@@ -346,12 +357,12 @@ impl Pipeline {
                 tracing::info!(request = %job.id, nonce, %hash, "the answer is on its way");
                 self.store.metrics().stage(State::Quorum, job.since);
                 self.store.metrics().answered(job);
-                Ok(Next::LetGo)
+                Ok(Next::Gone)
             }
-            // A transaction that is mined makes room, and they are: no reason to wait longer each time.
+            // Those that wait on the spot take what room there is; the others need not ask often.
             Submission::Full => {
                 let detail = "as many transactions are pending as may be".to_owned();
-                let pause = backoff_ms(0, FULL_PAUSE_MS, FULL_PAUSE_MS);
+                let pause = backoff_ms(job.attempts, FULL_PAUSE_MS, LONGEST_FULL_PAUSE_MS);
                 Ok(Next::Wait { at: now_ms() + pause as i64, reason: "full", detail })
             }
             Submission::NotNow(detail) => {
@@ -409,8 +420,9 @@ fn revert_name(error: &NodeError) -> String {
 const BATCH: usize = 64;
 /// Longest pause between two tries of something that others must change first.
 const LONG_PAUSE_MS: i64 = 60_000;
-/// Pause of an answer for which there is no room among the pending transactions.
+/// Pause of an answer for which there is no room among the pending transactions, at first and at most.
 const FULL_PAUSE_MS: u64 = 500;
+const LONGEST_FULL_PAUSE_MS: u64 = 4_000;
 /// What stirs within this time is looked at once.
 const COALESCE: Duration = Duration::from_millis(3);
 /// Pause between two looks at a commitment.

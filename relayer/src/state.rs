@@ -78,6 +78,12 @@ impl State {
         State::ALL.into_iter().find(|state| state.as_str() == name)
     }
 
+    /// Whether workers have something to do for a job in this state.
+    #[must_use]
+    pub fn is_worked_on(self) -> bool {
+        matches!(self, State::Final | State::Dispatched | State::Quorum)
+    }
+
     /// Whether nothing happens any more unless the chain (or a caller) says something new.
     #[must_use]
     pub fn is_end(self) -> bool {

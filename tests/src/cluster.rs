@@ -7,7 +7,7 @@ use std::{
 };
 
 use alloy::primitives::Address;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::{
@@ -164,6 +164,10 @@ impl Cluster {
         for index in 1..=options.n {
             parties.push(setup.start_party(index)?);
         }
+        let party_metrics = setup.ports.iter().map(|p| format!("http://127.0.0.1:{}", p.metrics));
+        let party_metrics: Vec<String> = party_metrics.collect();
+        let alive: Vec<String> = party_metrics.iter().map(|url| format!("{url}/healthz")).collect();
+        wait_for(&alive, &mut parties.iter_mut().collect::<Vec<_>>()).await?;
         if options.key == Key::Generated && !generated {
             progress("key: the parties make it together, nobody ever has it");
             keygen::generate(&options, &setup.rpc, progress).await?;
@@ -178,7 +182,7 @@ impl Cluster {
             contracts,
             relayer_url: format!("http://127.0.0.1:{relayer_port}"),
             coprocessor_url: format!("http://127.0.0.1:{coprocessor_port}"),
-            party_metrics: setup.ports.iter().map(|p| format!("http://127.0.0.1:{}", p.metrics)).collect(),
+            party_metrics,
             party_urls: setup.ports.iter().map(|p| format!("https://127.0.0.1:{}", p.client)).collect(),
             options: options.clone(),
         };
@@ -187,9 +191,7 @@ impl Cluster {
             cluster.coprocessor = Some(cluster.start_coprocessor(coprocessor_port)?);
             cluster.relayer = Some(cluster.start_relayer(relayer_port)?);
         }
-        if options.key != Key::None {
-            cluster.wait_ready().await?;
-        }
+        cluster.wait_ready().await?;
         Ok(cluster)
     }
 
@@ -254,25 +256,15 @@ impl Cluster {
     }
 
     async fn wait_ready(&mut self) -> Result<()> {
-        let mut urls: Vec<String> = self.party_metrics.iter().map(|url| format!("{url}/readyz")).collect();
+        // Without a key a party is not ready for anybody, but it lives.
+        let sign = if self.options.key == Key::None { "healthz" } else { "readyz" };
+        let mut urls: Vec<String> = self.party_metrics.iter().map(|url| format!("{url}/{sign}")).collect();
         if self.options.services {
             urls.push(format!("{}/healthz", self.coprocessor_url));
             urls.push(format!("{}/readyz", self.relayer_url));
         }
-        let deadline = Instant::now() + Duration::from_secs(180);
-        for url in urls {
-            while !answers_ok(&url).await {
-                if let Some(dead) = self.processes().into_iter().find_map(|p| (!p.is_running()).then(|| p.log_tail(30)))
-                {
-                    bail!("a process ended during start-up\n{dead}");
-                }
-                if Instant::now() > deadline {
-                    bail!("{url} is not ready after 180 s\n{}", self.log_tails(15));
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-        Ok(())
+        let outcome = wait_for(&urls, &mut self.processes()).await;
+        outcome.map_err(|error| error.context(self.log_tails(15)))
     }
 
     /// Starts again whatever is down, wakes what is paused, and waits until all is ready.
@@ -285,9 +277,6 @@ impl Cluster {
             if !process.is_running() {
                 process.restart()?;
             }
-        }
-        if self.options.key == Key::None {
-            return Ok(());
         }
         self.wait_ready().await
     }
@@ -306,6 +295,21 @@ impl Cluster {
             .collect::<Vec<_>>()
             .join("\n")
     }
+}
+
+/// Waits until a GET of all these answers 200. None of the processes may end meanwhile.
+async fn wait_for(urls: &[String], processes: &mut [&mut Process]) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(180);
+    for url in urls {
+        while !answers_ok(url).await {
+            if let Some(dead) = processes.iter_mut().find_map(|p| (!p.is_running()).then(|| p.log_tail(30))) {
+                bail!("a process ended during start-up\n{dead}");
+            }
+            ensure!(Instant::now() < deadline, "{url} is not ready after 180 s");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a GET answers 200.

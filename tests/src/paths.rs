@@ -3,6 +3,10 @@
 use std::{
     net::TcpListener,
     path::{Path, PathBuf},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use anyhow::{Context, Result, bail};
@@ -60,10 +64,22 @@ pub fn target() -> Result<PathBuf> {
     profile.and_then(Path::parent).map(Path::to_path_buf).context("no target folder")
 }
 
-/// A TCP port that is free now.
+/// Below the ports that outgoing connections are given, which may have taken any other one when a killed process comes back.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// A TCP port that is free now, that no connection takes on its own, and that this process gets once.
 ///
 /// # Errors
-/// No port can be bound.
+/// None can be bound.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    static FIRST: LazyLock<u32> = LazyLock::new(rand::random);
+    for _ in PORTS {
+        let next = FIRST.wrapping_add(LAST.fetch_add(1, Ordering::Relaxed)) % PORTS.len() as u32;
+        let port = PORTS.start + u16::try_from(next)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("all ports between {} and {} are taken", PORTS.start, PORTS.end)
 }

@@ -20,9 +20,14 @@ pub(super) async fn tail(
 ) {
     let for_user = matches!(job.payload, Payload::UserDecrypt(_));
     let collect = async {
-        while let Some((party, said)) = said.recv().await {
-            let report = classify(party, in_grace(&job, rules, said), 0, rules.longest_pause);
-            match store.record(job.id, &[report], threshold).await {
+        while let Some(first) = said.recv().await {
+            let mut batch = vec![first];
+            while let Ok(more) = said.try_recv() {
+                batch.push(more);
+            }
+            let report = |(party, said)| classify(party, in_grace(&job, rules, said), 0, rules.longest_pause);
+            let reports: Vec<_> = batch.into_iter().map(report).collect();
+            match store.record(job.id, &reports, threshold).await {
                 Ok(recorded) if for_user && recorded.agreeing >= all => user::finish(&store, &job).await,
                 Ok(_) => {}
                 Err(error) => tracing::warn!(request = %job.id, %error, "a late answer is not recorded"),
@@ -47,8 +52,10 @@ pub async fn receipts(store: Store, committee: std::sync::Arc<dyn Committee>, jo
         let answered = futures::future::join_all(asked).await;
         let given: Vec<(u32, Receipt)> =
             answered.into_iter().filter_map(|(party, receipt)| Some((party, receipt?))).collect();
-        if let Err(error) = store.record_receipts(job, &given).await {
-            tracing::warn!(request = %job, %error, "receipts are not recorded");
+        match store.record_receipts(job, &given).await {
+            Ok(()) if given.len() == missing.len() => return,
+            Ok(()) => {}
+            Err(error) => tracing::warn!(request = %job, %error, "receipts are not recorded"),
         }
     }
 }

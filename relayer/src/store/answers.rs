@@ -1,7 +1,5 @@
 //! What the parties say about a job.
 
-use std::fmt::Write as _;
-
 use alloy_primitives::{Address, B256, Bytes};
 use sqlx::any::AnyRow;
 
@@ -113,7 +111,8 @@ impl From<NewShare> for Given {
 /// What became of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded {
-    /// Answers of the largest group: they agree on cleartexts and extra data, or their shares can be put together.
+    /// Answers of the largest group: they agree on cleartexts and extra data, or their shares can be put together. Cleartexts
+    /// are not counted any more once the job has left `dispatched`.
     pub agreeing: usize,
     /// This report completed the quorum.
     pub quorum_now: bool,
@@ -135,22 +134,22 @@ impl Store {
         let late = row.state("state")? != State::Dispatched;
         let now = now_ms();
         set_parties(&mut tx, job, reports, now).await?;
+        insert_answers(&mut tx, job, reports, late, now).await?;
         for report in reports {
-            match &report.answer {
-                Some(Given::Cleartexts(answer)) => {
-                    insert_answer(&mut tx, job, report.party, answer, late, now).await?;
-                }
-                Some(Given::Share(share)) => insert_share(&mut tx, job, report.party, share, now).await?,
-                None => {}
+            if let Some(Given::Share(share)) = &report.answer {
+                insert_share(&mut tx, job, report.party, share, now).await?;
             }
         }
         let (agreeing, detail) = if row.text("kind")? == USER_KIND {
             let sharing = sharing_in(&mut tx, job).await?.len();
             (sharing, format!("{sharing} of {threshold} shares"))
+        } else if late {
+            // Nothing depends on how many there are any more.
+            (0, String::new())
         } else {
             let answers = answers_in(&mut tx, job).await?;
             let group = largest_group(&answers);
-            if let (true, Some(first)) = (group.len() >= threshold && !late, group.first()) {
+            if let (true, Some(first)) = (group.len() >= threshold, group.first()) {
                 sqlx::query("UPDATE jobs SET cleartexts = $1, extra_data = $2 WHERE id = $3 AND state = 'dispatched'")
                     .bind(first.answer.cleartexts.to_vec())
                     .bind(first.answer.extra_data.to_vec())
@@ -191,19 +190,16 @@ impl Store {
             return Ok(());
         }
         let mut tx = self.begin(Write::Receipt).await?;
+        let sql = format!(
+            "INSERT INTO receipts (job, at, party, receipt, mpc_micros) VALUES {} ON CONFLICT (job, party) \
+             DO UPDATE SET receipt = excluded.receipt, mpc_micros = excluded.mpc_micros, at = excluded.at",
+            places(2, 3, receipts.len())
+        );
+        let mut insert = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.to_vec()).bind(now_ms());
         for (party, receipt) in receipts {
-            sqlx::query(
-                "INSERT INTO receipts (job, party, receipt, mpc_micros, at) VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (job, party) DO UPDATE SET receipt = $3, mpc_micros = $4, at = $5",
-            )
-            .bind(job.to_vec())
-            .bind(i64::from(*party))
-            .bind(receipt.bytes.clone())
-            .bind(int(receipt.mpc_micros))
-            .bind(now_ms())
-            .execute(&mut *tx)
-            .await?;
+            insert = insert.bind(i64::from(*party)).bind(receipt.bytes.clone()).bind(int(receipt.mpc_micros));
         }
+        insert.execute(&mut *tx).await?;
         let rows = sqlx::query("SELECT mpc_micros FROM receipts WHERE job = $1 ORDER BY mpc_micros")
             .bind(job.to_vec())
             .fetch_all(&mut *tx)
@@ -311,22 +307,27 @@ fn answer(row: &AnyRow) -> Result<StoredAnswer, Error> {
     })
 }
 
+/// Places of `rows` rows: each begins with the first `shared` values, which all have in common, and has `own` more.
+fn places(shared: usize, own: usize, rows: usize) -> String {
+    let row = |row: usize| {
+        let own = (1..=own).map(|place| shared + own * row + place);
+        let places: Vec<String> = (1..=shared).chain(own).map(|place| format!("${place}")).collect();
+        format!("({})", places.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
 /// One statement for all of them; each party has one report.
 async fn set_parties(tx: &mut Tx, job: B256, reports: &[Report], now: i64) -> Result<(), Error> {
     if reports.is_empty() {
         return Ok(());
     }
-    let mut sql = String::from("INSERT INTO job_parties (job, party, status, detail, at, retry_at) VALUES ");
-    for (place, _) in reports.iter().enumerate() {
-        let first = 3 + 4 * place;
-        let comma = if place == 0 { "" } else { ", " };
-        // Writing to a string can't fail.
-        let _ = write!(sql, "{comma}($1, ${first}, ${}, ${}, $2, ${})", first + 1, first + 2, first + 3);
-    }
     // An answer is never forgotten again.
-    sql.push_str(
-        " ON CONFLICT (job, party) DO UPDATE SET status = excluded.status, detail = excluded.detail, at = excluded.at, \
+    let sql = format!(
+        "INSERT INTO job_parties (job, at, party, status, detail, retry_at) VALUES {} ON CONFLICT (job, party) \
+         DO UPDATE SET status = excluded.status, detail = excluded.detail, at = excluded.at, \
          retry_at = excluded.retry_at WHERE job_parties.status <> 'answered'",
+        places(2, 4, reports.len())
     );
     let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.to_vec()).bind(now);
     for report in reports {
@@ -340,28 +341,34 @@ async fn set_parties(tx: &mut Tx, job: B256, reports: &[Report], now: i64) -> Re
     Ok(())
 }
 
-async fn insert_answer(
-    tx: &mut Tx,
-    job: B256,
-    party: u32,
-    answer: &NewAnswer,
-    late: bool,
-    now: i64,
-) -> Result<(), Error> {
-    sqlx::query(
-        "INSERT INTO answers (job, party, signer, cleartexts, extra_data, signature, late, at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (job, party) DO UPDATE SET signer = $3, \
-         cleartexts = $4, extra_data = $5, signature = $6, late = $7, at = $8 WHERE $7 = 0",
-    )
-    .bind(job.to_vec())
-    .bind(i64::from(party))
-    .bind(answer.signer.to_vec())
-    .bind(answer.cleartexts.to_vec())
-    .bind(answer.extra_data.to_vec())
-    .bind(answer.signature.to_vec())
-    .bind(i64::from(late))
-    .bind(now)
-    .execute(&mut **tx)
-    .await?;
+/// One statement for all cleartexts among the reports.
+async fn insert_answers(tx: &mut Tx, job: B256, reports: &[Report], late: bool, now: i64) -> Result<(), Error> {
+    let given: Vec<(u32, &NewAnswer)> = reports
+        .iter()
+        .filter_map(|report| match &report.answer {
+            Some(Given::Cleartexts(answer)) => Some((report.party, answer)),
+            _ => None,
+        })
+        .collect();
+    if given.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "INSERT INTO answers (job, late, at, party, signer, cleartexts, extra_data, signature) VALUES {} \
+         ON CONFLICT (job, party) DO UPDATE SET signer = excluded.signer, cleartexts = excluded.cleartexts, \
+         extra_data = excluded.extra_data, signature = excluded.signature, late = excluded.late, at = excluded.at \
+         WHERE excluded.late = 0",
+        places(3, 5, given.len())
+    );
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.to_vec()).bind(i64::from(late)).bind(now);
+    for (party, answer) in given {
+        query = query
+            .bind(i64::from(party))
+            .bind(answer.signer.to_vec())
+            .bind(answer.cleartexts.to_vec())
+            .bind(answer.extra_data.to_vec())
+            .bind(answer.signature.to_vec());
+    }
+    query.execute(&mut **tx).await?;
     Ok(())
 }

@@ -289,7 +289,13 @@ async fn refresh(tx: &mut Tx, rules: &ChainRules, id: B256, counts: &mut Vec<(St
     let facts = facts_of(tx, id).await?;
     let mut moved = false;
     if let Some((request, block, block_hash)) = &facts.requested {
-        if job_in(tx, id).await?.is_none() {
+        let known = sqlx::query("SELECT block_hash FROM jobs WHERE id = $1")
+            .bind(id.to_vec())
+            .fetch_optional(&mut **tx)
+            .await?;
+        if let Some(known) = known {
+            moved = known.hash_opt("block_hash")?.is_some_and(|known| known != *block_hash);
+        } else {
             let payload = Payload::OnChain(request.clone());
             let now = now_ms();
             sqlx::query(
@@ -306,10 +312,6 @@ async fn refresh(tx: &mut Tx, rules: &ChainRules, id: B256, counts: &mut Vec<(St
             tx.moved(None, State::Seen);
             timeline_in(tx, id, State::Seen, &format!("block {block}"), now).await?;
             counts.push((State::Seen, 1));
-        } else {
-            let row =
-                sqlx::query("SELECT block_hash FROM jobs WHERE id = $1").bind(id.to_vec()).fetch_one(&mut **tx).await?;
-            moved = row.hash_opt("block_hash")?.is_some_and(|known| known != *block_hash);
         }
         store_facts(tx, rules, id, &facts).await?;
     }

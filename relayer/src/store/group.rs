@@ -1,13 +1,15 @@
 //! One commit for many transactions.
 //!
 //! A commit of SQLite waits for the disk, for some milliseconds, and there is one writer. With a hundred workers almost all
-//! of that time would be spent waiting, one after the other. So a transaction is a savepoint within a larger one, and
-//! whoever has finished queues once more, behind those that wait to begin: when its turn comes, it commits for everybody who
+//! of that time would be spent waiting, one after the other. So a transaction is a savepoint within a larger one (one that
+//! consists of a single statement needs none, as SQLite undoes a statement that fails), and whoever has finished queues once more, behind those that wait to begin: when its turn comes, it commits for everybody who
 //! has finished in between. [`Member::commit`] returns when the disk has it, as ever.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use sqlx::any::{AnyArguments, AnyQueryResult};
+use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AnyPool, Executor, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
@@ -71,8 +73,8 @@ impl Group {
         Self { pool, shared: Arc::default() }
     }
 
-    /// Begins when it is this one's turn.
-    pub(super) async fn begin(&self) -> Result<Member, Error> {
+    /// When it is this one's turn: what is written together, and nobody's changes in the middle.
+    async fn turn(&self) -> Result<OwnedMutexGuard<Shared>, Error> {
         let mut shared = self.shared.clone().lock_owned().await;
         if let Err(error) = shared.clean().await {
             shared.forget();
@@ -81,10 +83,53 @@ impl Group {
         if shared.open.is_none() {
             shared.open = Some(self.pool.begin_with("BEGIN IMMEDIATE").await?);
         }
+        Ok(shared)
+    }
+
+    /// Begins when it is this one's turn.
+    pub(super) async fn begin(&self) -> Result<Member, Error> {
+        let mut shared = self.turn().await?;
         if let Some(open) = &mut shared.open {
             open.execute("SAVEPOINT member").await?;
         }
         Ok(Member { group: self.clone(), shared: Some(shared) })
+    }
+
+    /// A transaction of one statement.
+    pub(super) async fn once(&self, statement: Query<'_, Any, AnyArguments>) -> Result<AnyQueryResult, Error> {
+        let mut shared = self.turn().await?;
+        let Some(open) = &mut shared.open else { return Err(not_committed()) };
+        let done = statement.execute(&mut **open).await;
+        // Dropped up to here, it is committed or not: whoever drops it never learns, as with any commit.
+        match done {
+            Ok(done) => {
+                self.finish(shared).await?;
+                Ok(done)
+            }
+            Err(error) => {
+                shared.forget();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Queues behind everybody who waits to begin, and commits for all that have finished by then.
+    async fn finish(&self, mut shared: OwnedMutexGuard<Shared>) -> Result<(), Error> {
+        let (tell, mut told) = oneshot::channel();
+        shared.finished.push(tell);
+        drop(shared);
+        tokio::select! {
+            biased;
+            done = &mut told => done.map_err(|_| not_committed()),
+            mut shared = self.shared.lock() => {
+                // It may have been committed in the instant before.
+                match told.try_recv() {
+                    Ok(()) => Ok(()),
+                    Err(oneshot::error::TryRecvError::Closed) => Err(not_committed()),
+                    Err(oneshot::error::TryRecvError::Empty) => shared.commit().await,
+                }
+            }
+        }
     }
 
     /// Commits what is finished.
@@ -106,32 +151,17 @@ pub(super) struct Member {
 impl Member {
     /// Finishes, and waits until it is committed with the others.
     pub(super) async fn commit(mut self) -> Result<(), Error> {
-        let (tell, mut told) = oneshot::channel();
         // Should the caller be dropped from here on, this may be committed with what comes next: it never learns.
-        if let Some(mut shared) = self.shared.take() {
-            let released = match &mut shared.open {
-                Some(open) => open.execute("RELEASE member").await,
-                None => return Err(not_committed()),
-            };
-            if let Err(error) = released {
-                shared.forget();
-                return Err(error.into());
-            }
-            shared.finished.push(tell);
+        let Some(mut shared) = self.shared.take() else { return Ok(()) };
+        let released = match &mut shared.open {
+            Some(open) => open.execute("RELEASE member").await,
+            None => return Err(not_committed()),
+        };
+        if let Err(error) = released {
+            shared.forget();
+            return Err(error.into());
         }
-        // Behind everybody who waits to begin.
-        tokio::select! {
-            biased;
-            done = &mut told => done.map_err(|_| not_committed()),
-            mut shared = self.group.shared.lock() => {
-                // It may have been committed in the instant before.
-                match told.try_recv() {
-                    Ok(()) => Ok(()),
-                    Err(oneshot::error::TryRecvError::Closed) => Err(not_committed()),
-                    Err(oneshot::error::TryRecvError::Empty) => shared.commit().await,
-                }
-            }
-        }
+        self.group.finish(shared).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! Jobs: claiming, moving, letting go.
 
 use alloy_primitives::B256;
+use sqlx::AssertSqlSafe;
 
 use super::row::{Columns, int, job, job_columns};
 use super::{Backend, Store, Tx, Write};
@@ -11,22 +12,36 @@ use crate::state::State;
 
 /// Which jobs to claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
+pub enum Work<'a> {
     /// Any.
     All,
     /// What is asked for on a chain.
-    Requests,
+    Requests {
+        /// Chains on which nothing new is begun: there is no room for more answers.
+        full: &'a [u64],
+    },
     /// What is asked for over HTTP.
     Pulls,
 }
 
-impl Work {
+impl Work<'_> {
     /// The kinds of jobs that are not meant.
     fn without(self) -> [&'static str; 2] {
         match self {
             Work::All => ["", ""],
-            Work::Requests => ["public-pull", USER_KIND],
+            Work::Requests { .. } => ["public-pull", USER_KIND],
             Work::Pulls => ["on-chain", ""],
+        }
+    }
+
+    /// A condition for what may be begun.
+    fn unless_full(self) -> String {
+        match self {
+            Work::Requests { full } if !full.is_empty() => {
+                let chains: Vec<String> = full.iter().map(|chain| int(*chain).to_string()).collect();
+                format!(" AND NOT (state = 'final' AND chain IN ({}))", chains.join(", "))
+            }
+            _ => String::new(),
         }
     }
 }
@@ -48,47 +63,42 @@ impl Store {
     ///
     /// # Errors
     /// Database.
-    pub async fn claim(&self, work: Work, limit: usize, lease_ms: i64) -> Result<Vec<Job>, Error> {
-        macro_rules! claim {
-            ($lock:literal) => {
-                concat!(
-                    "UPDATE jobs SET lease_owner = $1, lease_until = $2 WHERE id IN (SELECT id FROM jobs \
-                     WHERE state IN ('final', 'dispatched', 'quorum') AND next_attempt <= $3 AND lease_until <= $3 \
-                     AND kind <> $5 AND kind <> $6 ORDER BY next_attempt LIMIT $4",
-                    $lock,
-                    ") RETURNING ",
-                    job_columns!()
-                )
-            };
-        }
-        let sql = match self.backend {
-            Backend::Sqlite => claim!(""),
-            Backend::Postgres => claim!(" FOR UPDATE SKIP LOCKED"),
-        };
+    pub async fn claim(&self, work: Work<'_>, limit: usize, lease_ms: i64) -> Result<Vec<Job>, Error> {
+        let due = format!(
+            "FROM jobs WHERE state IN ('final', 'dispatched', 'quorum') AND next_attempt <= $1 AND lease_until <= $1 \
+             AND kind <> $2 AND kind <> $3{}",
+            work.unless_full()
+        );
         let now = now_ms();
         let [without, nor] = work.without();
         // An idle poll costs a read only.
-        if sqlx::query(
-            "SELECT 1 AS due FROM jobs WHERE state IN ('final', 'dispatched', 'quorum') AND next_attempt <= $1 \
-             AND lease_until <= $1 AND kind <> $2 AND kind <> $3 LIMIT 1",
-        )
-        .bind(now)
-        .bind(without)
-        .bind(nor)
-        .fetch_optional(&self.read)
-        .await?
-        .is_none()
+        if sqlx::query(AssertSqlSafe(format!("SELECT 1 AS due {due} LIMIT 1")))
+            .bind(now)
+            .bind(without)
+            .bind(nor)
+            .fetch_optional(&self.read)
+            .await?
+            .is_none()
         {
             return Ok(Vec::new());
         }
+        let lock = match self.backend {
+            Backend::Sqlite => "",
+            Backend::Postgres => " FOR UPDATE SKIP LOCKED",
+        };
+        let sql = format!(
+            "UPDATE jobs SET lease_owner = $4, lease_until = $5 WHERE id IN \
+             (SELECT id {due} ORDER BY next_attempt LIMIT $6{lock}) RETURNING {}",
+            job_columns!()
+        );
         let mut tx = self.begin(Write::Claim).await?;
-        let rows = sqlx::query(sql)
-            .bind(self.owner.to_string())
-            .bind(now + lease_ms)
+        let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(now)
-            .bind(int(limit as u64))
             .bind(without)
             .bind(nor)
+            .bind(self.owner.to_string())
+            .bind(now + lease_ms)
+            .bind(int(limit as u64))
             .fetch_all(&mut *tx)
             .await?;
         tx.commit().await?;
@@ -200,18 +210,26 @@ pub(super) async fn shift_in(
 ) -> Result<bool, Error> {
     debug_assert!(from.may_become(to), "{from} → {to}");
     let now = now_ms();
-    let done = sqlx::query(
-        "UPDATE jobs SET state = $1, since = $2, attempts = 0, next_attempt = $2, reason = $3, detail = $4 \
-         WHERE id = $5 AND state = $6",
-    )
-    .bind(to.as_str())
-    .bind(now)
-    .bind(none_if_empty(reason))
-    .bind(none_if_empty(detail))
-    .bind(id.to_vec())
-    .bind(from.as_str())
-    .execute(&mut **tx)
-    .await?;
+    macro_rules! update {
+        ($lease:literal) => {
+            concat!(
+                "UPDATE jobs SET state = $1, since = $2, attempts = 0, next_attempt = $2, reason = $3, detail = $4",
+                $lease,
+                " WHERE id = $5 AND state = $6"
+            )
+        };
+    }
+    // With the last state in which a worker has something to do, its lease ends.
+    let sql = if to.is_worked_on() { update!("") } else { update!(", lease_owner = NULL, lease_until = 0") };
+    let done = sqlx::query(sql)
+        .bind(to.as_str())
+        .bind(now)
+        .bind(none_if_empty(reason))
+        .bind(none_if_empty(detail))
+        .bind(id.to_vec())
+        .bind(from.as_str())
+        .execute(&mut **tx)
+        .await?;
     if done.rows_affected() == 0 {
         return Ok(false);
     }

@@ -37,7 +37,7 @@ pub use answers::{Given, NewAnswer, PartyStatus, Recorded, Report, StoredAnswer,
 pub use chain::{Applied, ChainRules, Cursor, Quarantined, follow_lead};
 pub use console::{FirstPending, Listed, Queue, Transition};
 pub use jobs::Work;
-pub use outbox::{Account, Attempt, Mined, NewAttempt, NewTransaction, Outgoing, Purpose, TxState};
+pub use outbox::{Account, Attempt, Mined, NewAttempt, NewTransaction, Outgoing, Purpose, Standing, TxState};
 pub use pulls::{NewPull, NewUser, Pulled};
 pub use shares::{GROUPS_PER_PARTY, NewShare, StoredShare};
 pub use view::{PartyRow, TimelineRow, TransactionRow, View};
@@ -184,14 +184,11 @@ impl Store {
 
     /// One statement that is a transaction by itself.
     async fn once(&self, write: Write, statement: Query<'_, Any, AnyArguments>) -> Result<AnyQueryResult, Error> {
-        if self.group.is_some() {
-            let mut tx = self.begin(write).await?;
-            let done = statement.execute(&mut *tx).await?;
-            tx.commit().await?;
-            return Ok(done);
-        }
         self.tell(Side::Before, write);
-        let done = statement.execute(&self.write).await?;
+        let done = match &self.group {
+            Some(group) => group.once(statement).await?,
+            None => statement.execute(&self.write).await?,
+        };
         self.tell(Side::After, write);
         Ok(done)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes, U256};
 
 use super::jobs::shift_in;
 use super::row::{Columns, int};
@@ -146,6 +146,17 @@ pub struct NewTransaction {
     pub gas_limit: u64,
 }
 
+/// Where a job stands with the account that would post it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The nonce under which it is on its way: pending, or in a block and successful.
+    pub under_way: Option<u64>,
+    /// Transactions of the account that are pending.
+    pub pending: u64,
+    /// What the job pays, in wei.
+    pub fee: U256,
+}
+
 /// Whose nonces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Account {
@@ -189,38 +200,40 @@ impl Store {
         Ok(())
     }
 
-    /// Reserves `nonce`, stores the signed transaction and moves its job from `quorum` to `submitting`: all or nothing.
-    /// Only after this may it be broadcast.
+    /// Reserves nonces from `first` on, stores the signed transactions, and moves their jobs from `quorum` to `submitting`:
+    /// all or nothing. Only after this may they be broadcast.
     ///
     /// # Errors
-    /// [`Error::NonceTaken`] if the nonce is not the next one, [`Error::Moved`] if the job is not at `quorum`.
+    /// [`Error::NonceTaken`] if `first` is not the next one, [`Error::Moved`] if one of the jobs is not at `quorum`.
     pub async fn reserve(
         &self,
         account: Account,
-        nonce: u64,
-        new: &NewTransaction,
-        attempt: &NewAttempt,
+        first: u64,
+        transactions: &[(NewTransaction, NewAttempt)],
     ) -> Result<(), Error> {
         let mut tx = self.begin(Write::Reserve).await?;
-        let taken = sqlx::query("UPDATE nonces SET next = next + 1 WHERE chain = $1 AND sender = $2 AND next = $3")
+        let taken = sqlx::query("UPDATE nonces SET next = next + $4 WHERE chain = $1 AND sender = $2 AND next = $3")
             .bind(int(account.chain))
             .bind(account.sender.to_vec())
-            .bind(int(nonce))
+            .bind(int(first))
+            .bind(int(transactions.len() as u64))
             .execute(&mut *tx)
             .await?;
         if taken.rows_affected() != 1 {
-            return Err(Error::NonceTaken(nonce));
+            return Err(Error::NonceTaken(first));
         }
-        insert_transaction(&mut tx, account, nonce, new, attempt.purpose).await?;
-        insert_attempt(&mut tx, account, nonce, attempt, now_ms()).await?;
-        if let Some(job) = new.job {
-            let detail = format!("nonce {nonce}, transaction {}", attempt.hash);
-            if !shift_in(&mut tx, job, State::Quorum, State::Submitting, "", &detail).await? {
-                return Err(Error::Moved(job));
+        for (nonce, (new, attempt)) in (first..).zip(transactions) {
+            insert_transaction(&mut tx, account, nonce, new, attempt.purpose).await?;
+            insert_attempt(&mut tx, account, nonce, attempt, now_ms()).await?;
+            if let Some(job) = new.job {
+                let detail = format!("nonce {nonce}, transaction {}", attempt.hash);
+                if !shift_in(&mut tx, job, State::Quorum, State::Submitting, "", &detail).await? {
+                    return Err(Error::Moved(job));
+                }
             }
         }
         tx.commit().await?;
-        if let Some(job) = new.job {
+        for job in transactions.iter().filter_map(|(new, _)| new.job) {
             self.metrics.transition(State::Submitting, 1);
             self.trace(job, State::Submitting);
         }
@@ -431,20 +444,28 @@ impl Store {
         Ok(())
     }
 
-    /// The nonce under which a job is on its way: pending, or in a block and successful.
+    /// What matters before a job's transaction is made.
     ///
     /// # Errors
     /// Database.
-    pub async fn under_way(&self, job: B256) -> Result<Option<u64>, Error> {
-        sqlx::query(
-            "SELECT nonce FROM transactions WHERE job = $1 AND purpose = 'fulfil' \
-             AND (state = 'pending' OR (state IN ('mined', 'confirmed') AND succeeded = 1)) ORDER BY nonce LIMIT 1",
+    pub async fn standing(&self, account: Account, job: B256) -> Result<Standing, Error> {
+        let row = sqlx::query(
+            "SELECT (SELECT MIN(nonce) FROM transactions WHERE job = $1 AND purpose = 'fulfil' \
+             AND (state = 'pending' OR (state IN ('mined', 'confirmed') AND succeeded = 1))) AS under_way, \
+             (SELECT COUNT(*) FROM transactions WHERE chain = $2 AND sender = $3 AND state = 'pending') AS pending, \
+             (SELECT fee FROM jobs WHERE id = $1) AS fee",
         )
         .bind(job.to_vec())
-        .fetch_optional(&self.read)
-        .await?
-        .map(|row| row.u64("nonce"))
-        .transpose()
+        .bind(int(account.chain))
+        .bind(account.sender.to_vec())
+        .fetch_one(&self.read)
+        .await?;
+        let fee = row.text_opt("fee")?.map(|fee| fee.parse().map_err(Error::corrupt)).transpose()?;
+        Ok(Standing {
+            under_way: row.u64_opt("under_way")?,
+            pending: row.u64("pending")?,
+            fee: fee.unwrap_or_default(),
+        })
     }
 
     /// Number of pending transactions.
@@ -452,12 +473,7 @@ impl Store {
     /// # Errors
     /// Database.
     pub async fn pending_count(&self, account: Account) -> Result<u64, Error> {
-        sqlx::query("SELECT COUNT(*) AS n FROM transactions WHERE chain = $1 AND sender = $2 AND state = 'pending'")
-            .bind(int(account.chain))
-            .bind(account.sender.to_vec())
-            .fetch_one(&self.read)
-            .await?
-            .u64("n")
+        Ok(self.standing(account, B256::ZERO).await?.pending)
     }
 
     /// All nonces from `first` on that have a row, and were not given up: what the chain has not counted is not lost.
@@ -511,13 +527,15 @@ impl Store {
             };
             pending.insert(outgoing.nonce, outgoing);
         }
+        let Some((first, _)) = pending.first_key_value() else { return Ok(Vec::new()) };
+        // From the first of them on, by index; the few of them that are not pending any more are left out below.
         let rows = sqlx::query(
-            "SELECT a.nonce, a.hash, a.purpose, a.raw, a.max_fee, a.priority_fee, a.created_at, a.sent_at, a.error FROM attempts a \
-             JOIN transactions t ON t.chain = a.chain AND t.sender = a.sender AND t.nonce = a.nonce \
-             WHERE t.chain = $1 AND t.sender = $2 AND t.state = 'pending' ORDER BY a.created_at, a.hash",
+            "SELECT nonce, hash, purpose, raw, max_fee, priority_fee, created_at, sent_at, error FROM attempts \
+             WHERE chain = $1 AND sender = $2 AND nonce >= $3 ORDER BY created_at, hash",
         )
         .bind(int(account.chain))
         .bind(account.sender.to_vec())
+        .bind(int(*first))
         .fetch_all(&self.read)
         .await?;
         for row in rows {

@@ -13,6 +13,12 @@ pub struct Fees {
 const BUMP_DIVISOR: u128 = 8;
 
 impl Fees {
+    /// The base fee, of fees as a node recommends them: twice the base fee and the tip.
+    #[must_use]
+    pub fn base(self) -> u128 {
+        self.max_fee.saturating_sub(self.priority_fee) / 2
+    }
+
     /// No more than `cap`.
     #[must_use]
     pub fn capped(self, cap: u128) -> Fees {

@@ -67,6 +67,10 @@ pub trait Node: Send + Sync + Debug {
     async fn fees(&self) -> Result<Fees, NodeError>;
     /// Executes a call, and says how much gas it takes.
     async fn estimate(&self, from: Address, to: Address, data: Bytes) -> Result<u64, NodeError>;
+    /// Whether a call succeeds with so much gas. A node that can't say says no.
+    async fn fits(&self, _from: Address, _to: Address, _data: Bytes, _gas: u64) -> Result<bool, NodeError> {
+        Ok(false)
+    }
     /// Whether a call would revert after what waits in the pool. A node that does not show its pool says no.
     async fn reverts_in_pool(&self, _from: Address, _to: Address, _data: Bytes) -> Result<bool, NodeError> {
         Ok(false)
@@ -106,16 +110,15 @@ impl Node for Chain {
         Ok(self.estimate_gas(&TransactionRequest::default().from(from).to(to).input(data.into())).await?)
     }
 
+    async fn fits(&self, from: Address, to: Address, data: Bytes, gas: u64) -> Result<bool, NodeError> {
+        let call = TransactionRequest::default().from(from).to(to).input(data.into()).gas_limit(gas);
+        Ok(tried(self, &call, BlockId::latest()).await.is_ok())
+    }
+
     async fn reverts_in_pool(&self, from: Address, to: Address, data: Bytes) -> Result<bool, NodeError> {
         let call = TransactionRequest::default().from(from).to(to).input(data.into());
-        let tried = self
-            .run(|provider| {
-                let call = call.clone();
-                async move { provider.call(call).block(BlockId::pending()).await }
-            })
-            .await;
-        match tried.map_err(NodeError::from) {
-            Ok(_) => Ok(false),
+        match tried(self, &call, BlockId::pending()).await {
+            Ok(()) => Ok(false),
             Err(error) if error.revert.is_some() => Ok(true),
             Err(error) => Err(error),
         }
@@ -148,4 +151,13 @@ impl Node for Chain {
     async fn balance(&self, account: Address) -> Result<U256, NodeError> {
         Ok(self.run(|provider| async move { provider.get_balance(account).await }).await?)
     }
+}
+
+/// Executes a call, and changes nothing.
+async fn tried(chain: &Chain, call: &TransactionRequest, at: BlockId) -> Result<(), NodeError> {
+    let tried = chain.run(|provider| {
+        let call = call.clone();
+        async move { provider.call(call).block(at).await }
+    });
+    Ok(tried.await.map(drop)?)
 }

@@ -9,6 +9,7 @@ use kms_relayer::state::State;
 use kms_relayer::store::{Account, Mined, NewAttempt, NewTransaction, PartyStatus, Purpose, Report, Store};
 use kms_relayer::tx::{Caretaker, Fees, Node, Signer, TxManager, TxRules};
 
+use crate::outbox::under_way;
 use crate::support::{
     CHAIN, FakeChain, FakeNode, TempStore, answer, open, pull_of, request, rules, signer, store, submit, tx_rules,
 };
@@ -112,7 +113,7 @@ async fn a_replacement_is_stored_only_on_top_of_what_it_replaces() {
     let job = at_quorum(&store, 1).await;
     let account = Account { chain: CHAIN, sender: signer().address() };
     store.raise_nonce(account, 4).await.unwrap();
-    store.reserve(account, 4, &transaction(job), &attempt(1, Purpose::Fulfil)).await.unwrap();
+    store.reserve(account, 4, &[(transaction(job), attempt(1, Purpose::Fulfil))]).await.unwrap();
     let known = B256::repeat_byte(1);
     assert!(store.add_attempt(account, 4, known, &attempt(2, Purpose::Noop), "", 0).await.unwrap());
     assert_eq!(state(&store, job).await, State::Quorum);
@@ -121,7 +122,7 @@ async fn a_replacement_is_stored_only_on_top_of_what_it_replaces() {
     let pending = store.pending(account).await.unwrap();
     let hashes: Vec<u8> = pending[0].attempts.iter().map(|attempt| attempt.signed.hash[0]).collect();
     assert_eq!((pending[0].purpose, hashes), (Purpose::Noop, vec![1, 2]));
-    assert_eq!(store.under_way(job).await.unwrap(), None);
+    assert_eq!(under_way(&store, job).await, None);
 }
 
 #[tokio::test]
@@ -130,7 +131,7 @@ async fn a_no_op_that_took_the_place_of_an_answer_sends_the_job_back() {
     let job = at_quorum(&store, 1).await;
     let account = Account { chain: CHAIN, sender: signer().address() };
     store.raise_nonce(account, 0).await.unwrap();
-    store.reserve(account, 0, &transaction(job), &attempt(1, Purpose::Fulfil)).await.unwrap();
+    store.reserve(account, 0, &[(transaction(job), attempt(1, Purpose::Fulfil))]).await.unwrap();
     let replace = |known: u8, next: u8, purpose| {
         let (store, next) = (store.clone(), attempt(next, purpose));
         async move { store.add_attempt(account, 0, B256::repeat_byte(known), &next, "", 0).await.unwrap() }
@@ -141,9 +142,9 @@ async fn a_no_op_that_took_the_place_of_an_answer_sends_the_job_back() {
     let hash = B256::repeat_byte(2);
     let mined = Mined { hash, block: 5, block_hash: B256::ZERO, succeeded: true, gas_used: 21_000, gas_price: 1 };
     store.mined(account, 0, &mined, 0).await.unwrap();
-    assert_eq!((state(&store, job).await, store.under_way(job).await.unwrap()), (State::Quorum, None));
+    assert_eq!((state(&store, job).await, under_way(&store, job).await), (State::Quorum, None));
     // Under another nonce it is on its way; what becomes of the first one does not bring it back again.
-    store.reserve(account, 1, &transaction(job), &attempt(4, Purpose::Fulfil)).await.unwrap();
+    store.reserve(account, 1, &[(transaction(job), attempt(4, Purpose::Fulfil))]).await.unwrap();
     store.mined(account, 0, &mined, 0).await.unwrap();
     assert_eq!(state(&store, job).await, State::Submitting);
 }
@@ -155,7 +156,7 @@ async fn what_a_relayer_signed_before_it_was_gone_is_broadcast_by_another() {
     let job = at_quorum(&gone, 1).await;
     let dead = manager(&gone, &node, signer(), patient());
     assert!(gone.lead(&dead.account().lead_name(), LEAD).await.unwrap());
-    let (_, stored) = dead.prepare(&transaction(job), FEES).await.unwrap().unwrap();
+    let (_, stored) = dead.prepare(transaction(job), FEES).await.unwrap().unwrap();
 
     let store = open(dir.path(), "second").await;
     let own = Account { chain: CHAIN, sender: other_signer().address() };
@@ -175,7 +176,7 @@ async fn what_nobody_can_sign_again_is_posted_from_another_account_and_its_nonce
     let node = Arc::new(FakeNode::default());
     let job = at_quorum(&gone, 1).await;
     let dead = manager(&gone, &node, signer(), patient());
-    dead.prepare(&transaction(job), FEES).await.unwrap().unwrap();
+    dead.prepare(transaction(job), FEES).await.unwrap().unwrap();
 
     let store = open(dir.path(), "second").await;
     let heir = manager(&store, &node, other_signer(), patient());

@@ -155,7 +155,7 @@ async fn send(store: &Store, job: B256, nonce: u64) {
         priority_fee: 1_000_000_000,
     };
     let new = NewTransaction { job: Some(job), target: GATEWAY, data: cleartexts(7), gas_limit: 200_000 };
-    store.reserve(account, nonce, &new, &attempt).await.unwrap();
+    store.reserve(account, nonce, &[(new, attempt)]).await.unwrap();
 }
 
 #[tokio::test]

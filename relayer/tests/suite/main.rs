@@ -18,6 +18,7 @@ mod permits;
 mod pipeline;
 mod process;
 mod reorgs;
+mod room;
 mod store;
 mod support;
 mod user;

@@ -136,7 +136,13 @@ async fn pulls_and_requests_are_claimed_apart() {
         let jobs = temp.store.claim(work, 10, 0).await.unwrap();
         jobs.into_iter().map(|job| job.id).collect::<Vec<_>>()
     };
-    assert_eq!(claim(Work::Requests).await, [id]);
+    assert_eq!(claim(Work::Requests { full: &[CHAIN + 1] }).await, [id]);
+    assert!(
+        claim(Work::Requests { full: &[CHAIN + 1, CHAIN] }).await.is_empty(),
+        "nothing is begun where there is no room"
+    );
+    temp.store.shift(id, State::Final, State::Dispatched, "", "").await.unwrap();
+    assert_eq!(claim(Work::Requests { full: &[CHAIN] }).await, [id], "what is begun is finished");
     assert_eq!(claim(Work::Pulls).await, [pull]);
     assert_eq!(claim(Work::All).await.len(), 2);
 }
@@ -270,7 +276,7 @@ async fn of_many_that_write_at_once_each_stands_or_falls_by_itself() {
                 let new = NewTransaction { job: Some(waiting), target, data: data.clone(), gas_limit: 1 };
                 let hash = B256::repeat_byte(n);
                 let attempt = NewAttempt { hash, purpose: Purpose::Fulfil, raw: data, max_fee: 1, priority_fee: 1 };
-                let refused = store.reserve(account, 5, &new, &attempt).await;
+                let refused = store.reserve(account, 5, &[(new, attempt)]).await;
                 assert!(matches!(refused, Err(Error::Moved(_))), "{refused:?}");
             } else {
                 let id = submit(&store, pull_of(n)).await.id;

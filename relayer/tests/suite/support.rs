@@ -251,6 +251,10 @@ pub(crate) struct FakeNodeState {
     pub(crate) receipts: HashMap<B256, Mined>,
     pub(crate) refuse: VecDeque<String>,
     pub(crate) estimate: Option<NodeError>,
+    /// How often it was asked for an estimate.
+    pub(crate) estimates: u32,
+    /// What every call takes, if it says so.
+    pub(crate) takes: Option<u64>,
 }
 
 #[async_trait::async_trait]
@@ -265,7 +269,13 @@ impl Node for FakeNode {
         Ok(Fees { max_fee: 2_000_000_000, priority_fee: 1_000_000_000 })
     }
     async fn estimate(&self, _: Address, _: Address, _: Bytes) -> Result<u64, NodeError> {
-        self.state.lock().expect("node").estimate.clone().map_or(Ok(100_000), Err)
+        let mut state = self.state.lock().expect("node");
+        state.estimates += 1;
+        state.estimate.clone().map_or(Ok(state.takes.unwrap_or(100_000)), Err)
+    }
+    async fn fits(&self, _: Address, _: Address, _: Bytes, gas: u64) -> Result<bool, NodeError> {
+        let state = self.state.lock().expect("node");
+        Ok(state.estimate.is_none() && state.takes.is_some_and(|takes| takes <= gas))
     }
     async fn broadcast(&self, raw: &Bytes) -> Result<(), NodeError> {
         let mut state = self.state.lock().expect("node");

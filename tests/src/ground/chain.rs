@@ -131,6 +131,8 @@ impl Chain {
         }
         let anvil = Anvil::start_on(terms, &home.join("logs"), &["--order", "fifo"]).await?;
         anvil.rpc("anvil_loadState", serde_json::json!([made.state])).await?;
+        // The state has brought the limit of the chain that it was made on.
+        anvil.rpc("evm_setBlockGasLimit", serde_json::json!([terms.gas_limit])).await?;
         Ok(Self {
             anvil,
             id: terms.chain_id,

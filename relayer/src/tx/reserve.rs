@@ -1,0 +1,139 @@
+//! Nonces for many at a time. A reservation waits for the disk, and nonces are given out one after the other: whoever needs
+//! one queues, and the first in the queue reserves for all that are in it, in one transaction of the database.
+
+use std::sync::{Mutex, PoisonError};
+
+use alloy::eips::BlockId;
+use futures::future::join_all;
+use tokio::sync::oneshot;
+
+use super::{Fees, NodeError, Purpose, TxManager};
+use crate::error::Error;
+use crate::store::{NewAttempt, NewTransaction};
+
+/// Most nonces that are reserved at once.
+const TOGETHER: usize = 32;
+
+/// The inner error is the node's.
+type Reserved = Result<Result<(u64, NewAttempt), NodeError>, Error>;
+
+/// Who waits for a nonce.
+#[derive(Debug, Default)]
+pub(super) struct Reservations {
+    queue: Mutex<Vec<Wanted>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    new: NewTransaction,
+    fees: Fees,
+    tell: oneshot::Sender<Reserved>,
+}
+
+impl Reservations {
+    fn queue(&self, new: NewTransaction, fees: Fees) -> oneshot::Receiver<Reserved> {
+        let (tell, told) = oneshot::channel();
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(Wanted { new, fees, tell });
+        told
+    }
+
+    fn some(&self) -> Vec<Wanted> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let some = queue.len().min(TOGETHER);
+        // Whoever was dropped meanwhile wants none any more.
+        queue.drain(..some).filter(|wanted| !wanted.tell.is_closed()).collect()
+    }
+}
+
+impl TxManager {
+    /// Reserves the next nonce and stores the signed transaction, without broadcasting it. The inner error is the node's,
+    /// when it is asked for the first nonce ever.
+    ///
+    /// # Errors
+    /// Database, signer, or [`Error::Moved`].
+    pub async fn prepare(&self, new: NewTransaction, fees: Fees) -> Reserved {
+        let mut told = self.reservations.queue(new, fees);
+        loop {
+            tokio::select! {
+                biased;
+                reserved = &mut told => {
+                    return reserved.unwrap_or_else(|_| Err(Error::Transaction("its reservation was broken off".into())));
+                }
+                _turn = self.reservations.turn.lock() => {
+                    if told.is_empty() {
+                        self.reserve_for(self.reservations.some()).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reserves for all of them, and tells each what came of it. Whatever goes wrong with one of them is its own affair.
+    async fn reserve_for(&self, mut batch: Vec<Wanted>) {
+        while !batch.is_empty() {
+            let first = match self.first_free().await {
+                Ok(Ok(first)) => first,
+                Ok(Err(error)) => return tell_all(batch, || Ok(Err(error.clone()))),
+                Err(error) => return tell_all(batch, || Err(broken_off(&error))),
+            };
+            let signing = batch.iter().zip(first..).map(|(Wanted { new, fees, .. }, nonce)| {
+                self.sign(nonce, Purpose::Fulfil, new.target, &new.data, new.gas_limit, *fees)
+            });
+            let (mut signed, mut refused) = (Vec::new(), Vec::new());
+            for (place, attempt) in join_all(signing).await.into_iter().enumerate() {
+                match attempt {
+                    Ok(attempt) => signed.push((batch[place].new.clone(), attempt)),
+                    Err(error) => refused.push((place, error)),
+                }
+            }
+            if !refused.is_empty() {
+                // From the last to the first, so that places stay what they are.
+                refused.into_iter().rev().for_each(|(place, error)| tell(batch.remove(place), Err(error)));
+                continue;
+            }
+            match self.store.reserve(self.account, first, &signed).await {
+                Ok(()) => {
+                    for (wanted, (nonce, (_, attempt))) in batch.into_iter().zip((first..).zip(signed)) {
+                        tell(wanted, Ok(Ok((nonce, attempt))));
+                    }
+                    return;
+                }
+                // Another relayer of the same account was faster.
+                Err(Error::NonceTaken(_)) => {}
+                Err(Error::Moved(job)) => {
+                    let (moved, others) = batch.into_iter().partition(|wanted| wanted.new.job == Some(job));
+                    tell_all(moved, || Err(Error::Moved(job)));
+                    batch = others;
+                }
+                Err(error) => return tell_all(batch, || Err(broken_off(&error))),
+            }
+        }
+    }
+
+    async fn first_free(&self) -> Result<Result<u64, NodeError>, Error> {
+        loop {
+            if let Some(next) = self.store.next_nonce(self.account).await? {
+                return Ok(Ok(next));
+            }
+            match self.node.lowest_transaction_count(self.account.sender, BlockId::pending()).await {
+                Ok(first) => self.store.raise_nonce(self.account, first).await?,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+}
+
+fn tell(wanted: Wanted, reserved: Reserved) {
+    // Whoever was dropped is not told; the next round of the manager takes care of what is stored.
+    let _ = wanted.tell.send(reserved);
+}
+
+fn tell_all(batch: Vec<Wanted>, reserved: impl Fn() -> Reserved) {
+    batch.into_iter().for_each(|wanted| tell(wanted, reserved()));
+}
+
+/// One error for many.
+fn broken_off(error: &Error) -> Error {
+    Error::Transaction(format!("no nonces were reserved: {error}"))
+}

@@ -1,0 +1,56 @@
+//! Room among the pending transactions.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use alloy_primitives::B256;
+
+use super::TxManager;
+use crate::error::Error;
+use crate::store::Standing;
+
+/// Workers that wait for room at once, and for how long; others do something else meanwhile.
+pub(super) const WAITING: usize = 64;
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
+
+impl TxManager {
+    /// Where a job stands, and whether there is room for its transaction. Some wait for it, so that it is taken as soon as it is
+    /// there, and nobody asks again and again meanwhile.
+    pub(super) async fn with_room(&self, job: B256) -> Result<(Standing, bool), Error> {
+        let mut round = self.rounds.subscribe();
+        let look = async || {
+            let standing = self.store.standing(self.account, job).await?;
+            let room = self.note_room(standing.pending) || standing.under_way.is_some();
+            Ok::<_, Error>((standing, room))
+        };
+        let (standing, room) = look().await?;
+        if room {
+            return Ok((standing, true));
+        }
+        let Ok(_place) = self.waiting.try_acquire() else { return Ok((standing, false)) };
+        let waited = async {
+            loop {
+                // Another round has looked which transactions are mined.
+                let _ = round.changed().await;
+                let (standing, room) = look().await?;
+                if room {
+                    return Ok((standing, true));
+                }
+            }
+        };
+        tokio::time::timeout(WAIT_FOR_ROOM, waited).await.unwrap_or(Ok((standing, false)))
+    }
+
+    /// Whether there is room for one more.
+    pub(super) fn note_room(&self, pending: u64) -> bool {
+        let room = pending < self.rules.max_in_flight;
+        self.full.store(!room, Ordering::Relaxed);
+        room
+    }
+
+    /// Whether, as far as is known, as many transactions are pending as may be.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+}
