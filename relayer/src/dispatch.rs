@@ -168,8 +168,7 @@ pub async fn ask(
     let collecting = job.state == State::Quorum;
     let threshold = needed(committee, &job.payload);
     let known = store.parties(job.id).await?;
-    let answered = known.iter().any(|row| row.status == PartyStatus::Answered.as_str());
-    let agreeing = if answered { agreeing(store, job).await? } else { BTreeSet::new() };
+    let agreeing = agreeing(store, job).await?;
     if !collecting && agreeing.len() >= threshold {
         // From before a reorganisation or a restart: recording nothing new is enough to move on.
         return quorum_or_later(store, job, threshold).await;

@@ -32,7 +32,6 @@ pub use fees::Fees;
 pub use node::{Node, NodeError};
 pub use sign::{AwsError, AwsKms, Signer, aws_credentials, check_aws};
 
-use crate::clock::now_ms;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::state::State;
@@ -109,8 +108,6 @@ pub struct TxManager {
     /// Places to wait for room.
     waiting: Semaphore,
     metrics: Arc<Metrics>,
-    /// Milliseconds; what was stored earlier has no worker any more.
-    started_at: i64,
 }
 
 impl TxManager {
@@ -137,7 +134,6 @@ impl TxManager {
             rounds: Default::default(),
             waiting: Semaphore::new(room::WAITING),
             metrics,
-            started_at: now_ms(),
         }
     }
 
@@ -193,8 +189,9 @@ impl TxManager {
             return Ok(Submission::Underpaid { fee: standing.fee, needed: cost(gas) });
         }
         let new = NewTransaction { job: Some(job), target, data, gas_limit: gas };
-        match self.prepare(new, fees).instrument(tracing::info_span!("sign and store")).await? {
+        match self.reserved(new, fees).instrument(tracing::info_span!("sign and store")).await? {
             Ok((nonce, attempt)) => {
+                let _in_hand = self.reservations.taken(attempt.hash);
                 // What counts is that it is stored: if the node can't be reached now, the next round broadcasts it.
                 let broadcast = self.send(nonce, &attempt).instrument(tracing::info_span!("broadcast", nonce));
                 if let Err(error) = broadcast.await? {

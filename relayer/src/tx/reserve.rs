@@ -1,9 +1,12 @@
 //! Nonces for many at a time. A reservation waits for the disk, and nonces are given out one after the other: whoever needs
 //! one queues, and the first in the queue reserves for all that are in it, in one transaction of the database.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use alloy::eips::BlockId;
+use alloy_primitives::B256;
 use futures::future::join_all;
 use tokio::sync::oneshot;
 
@@ -14,6 +17,9 @@ use crate::store::{NewAttempt, NewTransaction};
 /// Most nonces that are reserved at once.
 const TOGETHER: usize = 32;
 
+/// A worker broadcasts what it has reserved within this time, or not at all.
+const HANDS: Duration = Duration::from_secs(10);
+
 /// The inner error is the node's.
 type Reserved = Result<Result<(u64, NewAttempt), NodeError>, Error>;
 
@@ -22,6 +28,17 @@ type Reserved = Result<Result<(u64, NewAttempt), NodeError>, Error>;
 pub(super) struct Reservations {
     queue: Mutex<Vec<Wanted>>,
     turn: tokio::sync::Mutex<()>,
+    /// Hashes that workers are about to broadcast: rounds leave them alone.
+    in_hand: Mutex<HashMap<B256, Instant>>,
+}
+
+/// What a worker has in hand, until it is dropped.
+pub(super) struct InHand<'a>(&'a Reservations, B256);
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.hands().remove(&self.1);
+    }
 }
 
 #[derive(Debug)]
@@ -36,6 +53,22 @@ impl Reservations {
         let (tell, told) = oneshot::channel();
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(Wanted { new, fees, tell });
         told
+    }
+
+    fn hands(&self) -> MutexGuard<'_, HashMap<B256, Instant>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What workers have in hand.
+    pub(super) fn in_hand(&self) -> HashSet<B256> {
+        let mut hands = self.hands();
+        hands.retain(|_, since| since.elapsed() < HANDS);
+        hands.keys().copied().collect()
+    }
+
+    /// What was reserved is in somebody's hand.
+    pub(super) fn taken(&self, hash: B256) -> InHand<'_> {
+        InHand(self, hash)
     }
 
     fn some(&self) -> Vec<Wanted> {
@@ -53,6 +86,15 @@ impl TxManager {
     /// # Errors
     /// Database, signer, or [`Error::Moved`].
     pub async fn prepare(&self, new: NewTransaction, fees: Fees) -> Reserved {
+        let reserved = self.reserved(new, fees).await;
+        if let Ok(Ok((_, attempt))) = &reserved {
+            drop(self.reservations.taken(attempt.hash));
+        }
+        reserved
+    }
+
+    /// The same for a worker that is about to broadcast it: rounds leave it to its hands.
+    pub(super) async fn reserved(&self, new: NewTransaction, fees: Fees) -> Reserved {
         let mut told = self.reservations.queue(new, fees);
         loop {
             tokio::select! {
@@ -92,6 +134,8 @@ impl TxManager {
                 refused.into_iter().rev().for_each(|(place, error)| tell(batch.remove(place), Err(error)));
                 continue;
             }
+            // In their hands before it is stored: a round may look at any moment.
+            self.reservations.hands().extend(signed.iter().map(|(_, attempt)| (attempt.hash, Instant::now())));
             match self.store.reserve(self.account, first, &signed).await {
                 Ok(()) => {
                     for (wanted, (nonce, (_, attempt))) in batch.into_iter().zip((first..).zip(signed)) {

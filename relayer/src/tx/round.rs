@@ -16,8 +16,6 @@ use crate::store::{Attempt, Mined, Outgoing, Purpose};
 
 /// A transaction that was stored longer ago, and never broadcast, is simulated again first.
 const STALE: Duration = Duration::from_secs(2);
-/// So long a transaction is left to the worker that stored it, unless that was before a restart.
-const OWN_WORKER: Duration = Duration::from_millis(500);
 /// Stranded transactions whose fee one round raises.
 const MAX_RAISED: usize = 64;
 /// Gaps that one tick closes.
@@ -67,6 +65,8 @@ impl TxManager {
         {
             return Ok(Err(error));
         }
+        // Looked up first: what a worker has let go of by then is stored as broadcast.
+        let in_hand = self.reservations.in_hand();
         let pending = self.store.pending(self.account).await?;
         if self.signer.is_some() {
             self.metrics.pending(self.account.chain, pending.len());
@@ -94,6 +94,9 @@ impl TxManager {
                 let below = outgoing.attempts.last().is_some_and(|last| last.signed.max_fee < needed);
                 let stranded = below && raised < MAX_RAISED;
                 raised += usize::from(stranded);
+                if outgoing.attempts.last().is_some_and(|last| in_hand.contains(&last.signed.hash)) {
+                    continue;
+                }
                 self.push(outgoing, stranded || outgoing.nonce == counted).await?
             };
             ask!(std::future::ready(pushed));
@@ -184,8 +187,6 @@ impl TxManager {
             (None, None) if age(last.created_at, STALE) && self.would_revert(outgoing).await => {
                 self.replace(outgoing, last, Purpose::Noop, "the contract does not take it any more").await
             }
-            // Whoever stored it is about to broadcast it.
-            (None, None) if last.created_at >= self.started_at && !age(last.created_at, OWN_WORKER) => Ok(Ok(())),
             (None, _) => Ok(self.send(outgoing.nonce, &last.signed).await?),
             (Some(_), Some(SendFault::FeeTooLow | SendFault::ReplacementUnderpriced)) if its_turn => {
                 self.replace(outgoing, last, outgoing.purpose, "the node wants a higher fee").await
