@@ -162,8 +162,6 @@ pub struct Job {
     pub cleartexts: Option<Bytes>,
     /// Extra data that was signed.
     pub extra_data: Option<Bytes>,
-    /// First share sent to answer at the parties, in microseconds.
-    pub mpc_micros: Option<u64>,
     /// Epoch to ask for.
     pub epoch: Option<B256>,
 }

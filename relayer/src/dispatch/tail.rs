@@ -42,9 +42,7 @@ pub(super) async fn tail(
 pub async fn receipts(store: Store, committee: std::sync::Arc<dyn Committee>, job: B256, pause: Duration) {
     for round in 0..RECEIPT_ROUNDS {
         tokio::time::sleep(pause * 2u32.pow(round)).await;
-        let have = store.receipt_parties(job).await.unwrap_or_default();
-        let Ok(answers) = store.answers(job).await else { return };
-        let missing: Vec<u32> = answers.iter().map(|a| a.party).filter(|party| !have.contains(party)).collect();
+        let Ok(missing) = store.without_receipt(job).await else { return };
         if missing.is_empty() {
             return;
         }

@@ -103,7 +103,7 @@ pub(super) fn show(view: View, threshold: usize) -> Timeline {
         callback: job.callback.clone(),
         cleartexts: job.cleartexts.clone(),
         signers: group.iter().take(threshold).map(|stored| stored.answer.signer).collect(),
-        mpc_ms: job.mpc_micros.map(|micros| micros as f64 / 1000.0),
+        mpc_ms: view.mpc_micros.map(|micros| micros as f64 / 1000.0),
         timeline: view.timeline.into_iter().map(Entry::from).collect(),
         parties: view
             .parties

@@ -181,7 +181,7 @@ impl Store {
         rows.iter().map(answer).collect()
     }
 
-    /// Keeps receipts of parties, and the time that their MPC took.
+    /// Keeps receipts of parties.
     ///
     /// # Errors
     /// Database.
@@ -189,7 +189,6 @@ impl Store {
         if receipts.is_empty() {
             return Ok(());
         }
-        let mut tx = self.begin(Write::Receipt).await?;
         let sql = format!(
             "INSERT INTO receipts (job, at, party, receipt, mpc_micros) VALUES {} ON CONFLICT (job, party) \
              DO UPDATE SET receipt = excluded.receipt, mpc_micros = excluded.mpc_micros, at = excluded.at",
@@ -199,35 +198,38 @@ impl Store {
         for (party, receipt) in receipts {
             insert = insert.bind(i64::from(*party)).bind(receipt.bytes.clone()).bind(int(receipt.mpc_micros));
         }
-        insert.execute(&mut *tx).await?;
-        let rows = sqlx::query("SELECT mpc_micros FROM receipts WHERE job = $1 ORDER BY mpc_micros")
-            .bind(job.to_vec())
-            .fetch_all(&mut *tx)
-            .await?;
-        // The lower median: half of the parties may have waited for others that were not ready, or say so.
-        if let Some(row) = rows.get(rows.len().saturating_sub(1) / 2) {
-            sqlx::query("UPDATE jobs SET mpc_micros = $1 WHERE id = $2")
-                .bind(row.i64("mpc_micros")?)
-                .bind(job.to_vec())
-                .execute(&mut *tx)
-                .await?;
-        }
-        tx.commit().await?;
+        self.once(Write::Receipt, insert).await?;
         Ok(())
     }
 
-    /// Parties whose receipt is stored.
+    /// Parties whose answer is stored, and whose receipt is not.
     ///
     /// # Errors
     /// Database.
-    pub async fn receipt_parties(&self, job: B256) -> Result<Vec<u32>, Error> {
-        sqlx::query("SELECT party FROM receipts WHERE job = $1")
+    pub async fn without_receipt(&self, job: B256) -> Result<Vec<u32>, Error> {
+        sqlx::query(
+            "SELECT party FROM answers WHERE job = $1 AND party NOT IN (SELECT party FROM receipts WHERE job = $1) \
+             ORDER BY party",
+        )
+        .bind(job.to_vec())
+        .fetch_all(&self.read)
+        .await?
+        .iter()
+        .map(|row| u32::try_from(row.i64("party")?).map_err(Error::corrupt))
+        .collect()
+    }
+
+    /// Microseconds from the first share sent to the answer, by the receipts of the parties. The lower median: half of them may
+    /// have waited for others that were not ready, or say so.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn mpc_micros(&self, job: B256) -> Result<Option<u64>, Error> {
+        let rows = sqlx::query("SELECT mpc_micros FROM receipts WHERE job = $1 ORDER BY mpc_micros")
             .bind(job.to_vec())
             .fetch_all(&self.read)
-            .await?
-            .iter()
-            .map(|row| u32::try_from(row.i64("party")?).map_err(Error::corrupt))
-            .collect()
+            .await?;
+        rows.get(rows.len().saturating_sub(1) / 2).map(|row| row.u64("mpc_micros")).transpose()
     }
 
     /// Notes which epoch is to be asked for from now on, for this job and for new ones of its chain.

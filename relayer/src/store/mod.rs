@@ -212,16 +212,18 @@ async fn sqlite_pool(url: &str, connections: u32) -> Result<AnyPool, Error> {
 }
 
 fn migrations(backend: Backend) -> Migrator {
-    let [initial, clients, user_shares] = match backend {
+    let [initial, clients, user_shares, receipts] = match backend {
         Backend::Sqlite => [
             include_str!("../../migrations/sqlite/0001_initial.sql"),
             include_str!("../../migrations/sqlite/0002_clients.sql"),
             include_str!("../../migrations/sqlite/0003_user_shares.sql"),
+            include_str!("../../migrations/sqlite/0004_receipts.sql"),
         ],
         Backend::Postgres => [
             include_str!("../../migrations/postgres/0001_initial.sql"),
             include_str!("../../migrations/postgres/0002_clients.sql"),
             include_str!("../../migrations/postgres/0003_user_shares.sql"),
+            include_str!("../../migrations/postgres/0004_receipts.sql"),
         ],
     };
     let migration = |version, name: &'static str, sql: &'static str| {
@@ -231,5 +233,6 @@ fn migrations(backend: Backend) -> Migrator {
         migration(1, "initial", initial),
         migration(2, "clients", clients),
         migration(3, "user_shares", user_shares),
+        migration(4, "receipts", receipts),
     ])
 }

@@ -146,13 +146,11 @@ pub struct NewTransaction {
     pub gas_limit: u64,
 }
 
-/// Where a job stands with the account that would post it.
+/// Where a job stands before its transaction is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// The nonce under which it is on its way: pending, or in a block and successful.
     pub under_way: Option<u64>,
-    /// Transactions of the account that are pending.
-    pub pending: u64,
     /// What the job pays, in wei.
     pub fee: U256,
 }
@@ -448,24 +446,17 @@ impl Store {
     ///
     /// # Errors
     /// Database.
-    pub async fn standing(&self, account: Account, job: B256) -> Result<Standing, Error> {
+    pub async fn standing(&self, job: B256) -> Result<Standing, Error> {
         let row = sqlx::query(
-            "SELECT (SELECT MIN(nonce) FROM transactions WHERE job = $1 AND purpose = 'fulfil' \
-             AND (state = 'pending' OR (state IN ('mined', 'confirmed') AND succeeded = 1))) AS under_way, \
-             (SELECT COUNT(*) FROM transactions WHERE chain = $2 AND sender = $3 AND state = 'pending') AS pending, \
+            "SELECT (SELECT nonce FROM transactions WHERE job = $1 AND purpose = 'fulfil' AND (state = 'pending' \
+             OR (state IN ('mined', 'confirmed') AND succeeded = 1)) ORDER BY nonce LIMIT 1) AS under_way, \
              (SELECT fee FROM jobs WHERE id = $1) AS fee",
         )
         .bind(job.to_vec())
-        .bind(int(account.chain))
-        .bind(account.sender.to_vec())
         .fetch_one(&self.read)
         .await?;
         let fee = row.text_opt("fee")?.map(|fee| fee.parse().map_err(Error::corrupt)).transpose()?;
-        Ok(Standing {
-            under_way: row.u64_opt("under_way")?,
-            pending: row.u64("pending")?,
-            fee: fee.unwrap_or_default(),
-        })
+        Ok(Standing { under_way: row.u64_opt("under_way")?, fee: fee.unwrap_or_default() })
     }
 
     /// Number of pending transactions.
@@ -473,7 +464,12 @@ impl Store {
     /// # Errors
     /// Database.
     pub async fn pending_count(&self, account: Account) -> Result<u64, Error> {
-        Ok(self.standing(account, B256::ZERO).await?.pending)
+        sqlx::query("SELECT COUNT(*) AS n FROM transactions WHERE chain = $1 AND sender = $2 AND state = 'pending'")
+            .bind(int(account.chain))
+            .bind(account.sender.to_vec())
+            .fetch_one(&self.read)
+            .await?
+            .u64("n")
     }
 
     /// All nonces from `first` on that have a row, and were not given up: what the chain has not counted is not lost.

@@ -75,7 +75,7 @@ impl Columns for AnyRow {
 macro_rules! job_columns {
     () => {
         "id, chain, state, payload, created_at, since, attempts, next_attempt, reason, detail, deadline, fee, block, \
-         fulfilled_tx, callback, cleartexts, extra_data, mpc_micros, epoch"
+         fulfilled_tx, callback, cleartexts, extra_data, epoch"
     };
 }
 pub(super) use job_columns;
@@ -99,7 +99,6 @@ pub(super) fn job(row: &AnyRow) -> Result<Job, Error> {
         callback: row.text_opt("callback")?,
         cleartexts: row.blob_opt("cleartexts")?.map(Bytes::from),
         extra_data: row.blob_opt("extra_data")?.map(Bytes::from),
-        mpc_micros: row.u64_opt("mpc_micros")?,
         epoch: row.hash_opt("epoch")?,
     })
 }

@@ -57,6 +57,8 @@ pub struct View {
     pub answers: Vec<StoredAnswer>,
     /// Its transactions, oldest first.
     pub transactions: Vec<TransactionRow>,
+    /// First share sent to answer at the parties, in microseconds.
+    pub mpc_micros: Option<u64>,
 }
 
 impl Store {
@@ -104,6 +106,7 @@ impl Store {
         Ok(Some(View {
             parties: self.parties(id).await?,
             answers: self.answers(id).await?,
+            mpc_micros: self.mpc_micros(id).await?,
             job,
             timeline,
             transactions,

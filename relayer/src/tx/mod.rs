@@ -18,7 +18,7 @@ mod send;
 mod sign;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
@@ -102,7 +102,8 @@ pub struct TxManager {
     /// Today's fees, and when they were asked for: a burst of answers does not ask for each.
     fees: tokio::sync::Mutex<Option<(Instant, Fees)>>,
     gas: gas::GasKnown,
-    full: AtomicBool,
+    /// Transactions that are pending, as far as is known without a look.
+    pending: AtomicU64,
     /// Rounds so far.
     rounds: watch::Sender<u64>,
     /// Places to wait for room.
@@ -130,7 +131,7 @@ impl TxManager {
             reservations: Default::default(),
             fees: Default::default(),
             gas: Default::default(),
-            full: AtomicBool::new(false),
+            pending: AtomicU64::new(0),
             rounds: Default::default(),
             waiting: Semaphore::new(room::WAITING),
             metrics,

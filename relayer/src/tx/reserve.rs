@@ -2,6 +2,7 @@
 //! one queues, and the first in the queue reserves for all that are in it, in one transaction of the database.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -138,6 +139,7 @@ impl TxManager {
             self.reservations.hands().extend(signed.iter().map(|(_, attempt)| (attempt.hash, Instant::now())));
             match self.store.reserve(self.account, first, &signed).await {
                 Ok(()) => {
+                    self.pending.fetch_add(signed.len() as u64, Ordering::Relaxed);
                     for (wanted, (nonce, (_, attempt))) in batch.into_iter().zip((first..).zip(signed)) {
                         tell(wanted, Ok(Ok((nonce, attempt))));
                     }

@@ -19,9 +19,8 @@ impl TxManager {
     pub(super) async fn with_room(&self, job: B256) -> Result<(Standing, bool), Error> {
         let mut round = self.rounds.subscribe();
         let look = async || {
-            let standing = self.store.standing(self.account, job).await?;
-            let room = self.note_room(standing.pending) || standing.under_way.is_some();
-            Ok::<_, Error>((standing, room))
+            let standing = self.store.standing(job).await?;
+            Ok::<_, Error>((standing, standing.under_way.is_some() || !self.is_full()))
         };
         let (standing, room) = look().await?;
         if room {
@@ -41,16 +40,9 @@ impl TxManager {
         tokio::time::timeout(WAIT_FOR_ROOM, waited).await.unwrap_or(Ok((standing, false)))
     }
 
-    /// Whether there is room for one more.
-    pub(super) fn note_room(&self, pending: u64) -> bool {
-        let room = pending < self.rules.max_in_flight;
-        self.full.store(!room, Ordering::Relaxed);
-        room
-    }
-
-    /// Whether, as far as is known, as many transactions are pending as may be.
+    /// Whether as many transactions are pending as may be: as many as the last round has seen, and what was reserved since.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
+        self.pending.load(Ordering::Relaxed) >= self.rules.max_in_flight
     }
 }

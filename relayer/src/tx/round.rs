@@ -1,5 +1,6 @@
 //! One round of the manager: what became of what was sent, and what is to be sent again or raised.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use alloy::eips::BlockId;
@@ -70,7 +71,7 @@ impl TxManager {
         let pending = self.store.pending(self.account).await?;
         if self.signer.is_some() {
             self.metrics.pending(self.account.chain, pending.len());
-            self.note_room(pending.len() as u64);
+            self.pending.store(pending.len() as u64, Ordering::Relaxed);
         }
         let (counted_ones, open): (Vec<_>, Vec<_>) = pending.iter().partition(|outgoing| outgoing.nonce < counted);
         // Where they are is asked for many at a time; what is broadcast goes out in order of the nonces.

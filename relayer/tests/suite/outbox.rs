@@ -6,7 +6,7 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, Bytes};
 use kms_chain::follower::BlockRef;
 use kms_relayer::state::State;
-use kms_relayer::store::{Account, Applied, Mined, NewTransaction, PartyStatus, Report, Store, TransactionRow, Work};
+use kms_relayer::store::{Applied, Mined, NewTransaction, PartyStatus, Report, Store, TransactionRow, Work};
 use kms_relayer::tx::{Fees, Node, NodeError, Submission, TxManager, TxRules};
 
 use crate::support::{
@@ -56,7 +56,7 @@ pub(crate) async fn state(store: &Store, job: B256) -> State {
 
 /// The nonce under which a job is on its way.
 pub(crate) async fn under_way(store: &Store, job: B256) -> Option<u64> {
-    store.standing(Account { chain: CHAIN, sender: signer().address() }, job).await.unwrap().under_way
+    store.standing(job).await.unwrap().under_way
 }
 
 pub(crate) async fn rows(store: &Store, job: B256) -> Vec<TransactionRow> {

@@ -172,7 +172,7 @@ async fn pulls_that_ended_long_ago_are_deleted_step_by_step_and_nothing_else_is(
     for id in ended {
         assert!(temp.store.view(id).await.unwrap().is_none());
         assert!(temp.store.answers(id).await.unwrap().is_empty() && temp.store.parties(id).await.unwrap().is_empty());
-        assert!(temp.store.receipt_parties(id).await.unwrap().is_empty());
+        assert_eq!(temp.store.mpc_micros(id).await.unwrap(), None);
     }
     assert!(temp.store.job(open).await.unwrap().is_some());
     assert!(temp.store.job(request_id).await.unwrap().is_some(), "what the chain asked for stays on record");
