@@ -352,10 +352,18 @@ impl Config {
     }
 }
 
-impl TxConfig {
-    /// The rules of the transaction manager.
+impl Config {
+    /// The rules of the transaction managers.
     #[must_use]
-    pub fn rules(&self) -> crate::tx::TxRules {
+    pub fn tx_rules(&self) -> crate::tx::TxRules {
+        // A quarter of all workers may wait for room, whatever chain it is on.
+        let waiting = self.limits.concurrency / 4 / self.chains.len().max(1);
+        crate::tx::TxRules { waiting: waiting.max(1), ..self.tx.rules() }
+    }
+}
+
+impl TxConfig {
+    fn rules(&self) -> crate::tx::TxRules {
         // Ether as people write it; a hundred microether are exact enough for an alarm.
         let low = (self.low_balance_ether.max(0.0) * 1e4).min(1e15) as u64;
         crate::tx::TxRules {
@@ -364,6 +372,7 @@ impl TxConfig {
             rebroadcast_after: Duration::from_secs(self.rebroadcast_after_s),
             max_fee: u128::from(self.max_fee_gwei) * 1_000_000_000,
             max_in_flight: self.max_in_flight,
+            waiting: 1,
             low_balance: U256::from(low) * U256::from(100_000_000_000_000u64),
             fee_cover_percent: self.fee_cover_percent,
         }
@@ -414,7 +423,8 @@ mod tests {
     fn the_least_there_can_be() {
         let config = parse(MINIMAL, &[]).unwrap();
         assert_eq!((config.chains[0].poll_ms, config.tx.depth, config.limits.concurrency), (500, 12, 256));
-        assert_eq!(config.tx.rules().low_balance, U256::from(100_000_000_000_000_000u64));
+        assert_eq!(config.tx_rules().waiting, 64);
+        assert_eq!(config.tx_rules().low_balance, U256::from(100_000_000_000_000_000u64));
     }
 
     #[test]

@@ -208,8 +208,10 @@ pub async fn ask(
         patience: rules.patience,
     });
     let mut first = tokio::time::timeout(NOTED_AFTER, said.recv()).await.ok();
-    if !matches!(first, Some(Some(_))) {
-        round.take(Vec::new()).await?;
+    if !matches!(first, Some(Some(_))) && round.take(Vec::new()).await?.quorum_now {
+        // By answers that another worker has recorded meanwhile.
+        tails.spawn(tail(store.clone(), job.clone(), rules, threshold, committee.parties().len(), said));
+        return Ok(Asked::Quorum);
     }
     let mut heard = agreeing.len();
     let mut last_call = collecting.then(|| tokio::time::Instant::now() + rules.last_call);

@@ -352,7 +352,8 @@ impl Pipeline {
             let detail = "another relayer's answer is on its way".to_owned();
             return Ok(Next::Wait { at: now_ms() + pause as i64, reason: "rank", detail });
         }
-        match destination.manager.submit(job.id, destination.gateway, data).await? {
+        let callback_gas = if request.selector.is_zero() { 0 } else { request.gas_limit.into() };
+        match destination.manager.submit(job.id, destination.gateway, data, callback_gas).await? {
             Submission::Stored { nonce, hash } => {
                 tracing::info!(request = %job.id, nonce, %hash, "the answer is on its way");
                 self.store.metrics().stage(State::Quorum, job.since);

@@ -180,9 +180,9 @@ async fn start_chain(
     );
     let status = follower.status();
     tasks.spawn(follower.run(cancel.clone()));
-    let manager = Arc::new(TxManager::new(store.clone(), Arc::new(rpc.clone()), signer.clone(), id, config.tx.rules()));
+    let manager = Arc::new(TxManager::new(store.clone(), Arc::new(rpc.clone()), signer.clone(), id, config.tx_rules()));
     let lead = Duration::from_secs(config.relayers.lead_s);
-    let caretaker = Caretaker::new(store.clone(), Arc::new(rpc.clone()), manager.account(), config.tx.rules());
+    let caretaker = Caretaker::new(store.clone(), Arc::new(rpc.clone()), manager.account(), config.tx_rules());
     tasks.spawn(mind_others(caretaker, lead, cancel.clone()));
     tasks.spawn(mind_transactions(store.clone(), manager.clone(), lead_ms, cancel.clone()));
     Ok((status, Destination { gateway, lens: host.contracts.guard_lens, manager }, rpc))
@@ -219,7 +219,11 @@ async fn mind_transactions(store: Store, manager: Arc<TxManager>, lead_ms: i64, 
                     tracing::warn!(chain = account.chain, %error, "the balance can't be read");
                 }
             }
-            Ok(false) => {}
+            Ok(false) => {
+                if let Err(error) = manager.stand_by().await {
+                    tracing::error!(chain = account.chain, %error, "pending transactions can't be counted");
+                }
+            }
             Err(error) => tracing::error!(%error, "the database does not answer"),
         }
         tokio::select! {

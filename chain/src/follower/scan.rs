@@ -176,8 +176,12 @@ impl<S: Sink> Scan<S> {
                 let mut logs = self.chain.logs(&filter).await?;
                 if logs.is_empty() && bloom.flatten().is_some_and(|bloom| self.may_hold_ours(&bloom)) {
                     // Usually somebody else's logs have the same bits; but a node that is still at work on this block, or
-                    // lies, would make us skip a request for ever.
+                    // lies, would make us skip a request for ever. The last word have receipts, which nodes don't keep in
+                    // the index of their logs.
                     logs = self.chain.logs_anywhere(&filter).await;
+                    if logs.is_empty() {
+                        logs = self.chain.logs_of_receipts(block.hash, &self.config.addresses).await;
+                    }
                     if !logs.is_empty() {
                         tracing::warn!(chain = self.chain.chain_id(), number, "an RPC endpoint leaves out logs");
                     }

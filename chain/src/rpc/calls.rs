@@ -215,6 +215,17 @@ impl Chain {
         Vec::new()
     }
 
+    /// Logs of some contracts by the receipts of a block; none if no endpoint gives them.
+    pub(crate) async fn logs_of_receipts(&self, block: B256, addresses: &[Address]) -> Vec<Log> {
+        let asked = self.run(|provider| async move { provider.get_block_receipts(BlockId::hash(block)).await });
+        let receipts = match timeout(SECOND_OPINION, asked).await {
+            Ok(Ok(receipts)) => receipts.unwrap_or_default(),
+            _ => return Vec::new(),
+        };
+        let logs = receipts.into_iter().flat_map(|receipt| receipt.inner.logs().to_vec());
+        logs.filter(|log| addresses.contains(&log.address())).collect()
+    }
+
     /// A read-only call, decoded.
     ///
     /// # Errors

@@ -125,6 +125,9 @@ impl Store {
     /// # Errors
     /// Database.
     pub async fn record(&self, job: B256, reports: &[Report], threshold: usize) -> Result<Recorded, Error> {
+        // Whoever records for the same parties locks their rows in the same order.
+        let mut reports: Vec<&Report> = reports.iter().collect();
+        reports.sort_by_key(|report| report.party);
         let mut tx = self.begin(Write::Record).await?;
         let row = sqlx::query("SELECT state, kind FROM jobs WHERE id = $1")
             .bind(job.to_vec())
@@ -133,9 +136,9 @@ impl Store {
         let Some(row) = row else { return Ok(Recorded { agreeing: 0, quorum_now: false }) };
         let late = row.state("state")? != State::Dispatched;
         let now = now_ms();
-        set_parties(&mut tx, job, reports, now).await?;
-        insert_answers(&mut tx, job, reports, late, now).await?;
-        for report in reports {
+        set_parties(&mut tx, job, &reports, now).await?;
+        insert_answers(&mut tx, job, &reports, late, now).await?;
+        for report in &reports {
             if let Some(Given::Share(share)) = &report.answer {
                 insert_share(&mut tx, job, report.party, share, now).await?;
             }
@@ -320,7 +323,7 @@ fn places(shared: usize, own: usize, rows: usize) -> String {
 }
 
 /// One statement for all of them; each party has one report.
-async fn set_parties(tx: &mut Tx, job: B256, reports: &[Report], now: i64) -> Result<(), Error> {
+async fn set_parties(tx: &mut Tx, job: B256, reports: &[&Report], now: i64) -> Result<(), Error> {
     if reports.is_empty() {
         return Ok(());
     }
@@ -344,7 +347,7 @@ async fn set_parties(tx: &mut Tx, job: B256, reports: &[Report], now: i64) -> Re
 }
 
 /// One statement for all cleartexts among the reports.
-async fn insert_answers(tx: &mut Tx, job: B256, reports: &[Report], late: bool, now: i64) -> Result<(), Error> {
+async fn insert_answers(tx: &mut Tx, job: B256, reports: &[&Report], late: bool, now: i64) -> Result<(), Error> {
     let given: Vec<(u32, &NewAnswer)> = reports
         .iter()
         .filter_map(|report| match &report.answer {

@@ -194,10 +194,13 @@ async fn orphan(tx: &mut Tx, chain: u64, block: &BlockRef, touched: &mut BTreeSe
         touched.insert(row.hash("job")?);
     }
     for sql in [
+        // Our own transactions in it are broadcast again at once, also those whose receipt nobody has looked at yet.
+        "UPDATE attempts SET sent_at = NULL WHERE chain = $1 AND hash IN (SELECT tx_hash FROM events \
+         WHERE chain = $1 AND block_hash = $2)",
         "DELETE FROM blocks WHERE chain = $1 AND hash = $2",
         "DELETE FROM events WHERE chain = $1 AND block_hash = $2",
         "DELETE FROM quarantine WHERE chain = $1 AND block_hash = $2",
-        // Our own transactions in it are pending again, and are broadcast again at once.
+        // The same for those that have one; they are pending again.
         "UPDATE attempts SET sent_at = NULL WHERE chain = $1 AND (sender, nonce) IN (SELECT sender, nonce \
          FROM transactions WHERE chain = $1 AND mined_block_hash = $2 AND state IN ('mined', 'confirmed'))",
         "UPDATE transactions SET state = 'pending', mined_hash = NULL, mined_block = NULL, mined_block_hash = NULL, \

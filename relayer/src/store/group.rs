@@ -121,12 +121,15 @@ impl Group {
         tokio::select! {
             biased;
             done = &mut told => done.map_err(|_| not_committed()),
-            mut shared = self.shared.lock() => {
+            mut shared = self.shared.clone().lock_owned() => {
                 // It may have been committed in the instant before.
                 match told.try_recv() {
                     Ok(()) => Ok(()),
                     Err(oneshot::error::TryRecvError::Closed) => Err(not_committed()),
-                    Err(oneshot::error::TryRecvError::Empty) => shared.commit().await,
+                    // For others, too: who is dropped in the middle must not take their answer along.
+                    Err(oneshot::error::TryRecvError::Empty) => {
+                        tokio::spawn(async move { shared.commit().await }).await.unwrap_or_else(|_| Err(not_committed()))
+                    }
                 }
             }
         }
@@ -192,4 +195,45 @@ impl Drop for Member {
 
 fn not_committed() -> Error {
     Error::Database(sqlx::Error::Protocol("the commit of a group failed".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_was_full_has_room_again() {
+        sqlx::any::install_default_drivers();
+        let folder = tempfile::tempdir().unwrap();
+        let pool = super::super::sqlite_pool(&format!("sqlite:{}?mode=rwc", folder.path().join("db").display()), 1)
+            .await
+            .unwrap();
+        let group = Group::new(pool.clone());
+        group.once(sqlx::query("CREATE TABLE things (thing BLOB)")).await.unwrap();
+        // No page more than there is; a connection of its own forgets it.
+        sqlx::query("PRAGMA max_page_count = 1").execute(&pool).await.unwrap();
+        let insert = || sqlx::query("INSERT INTO things VALUES ($1)").bind(vec![7u8; 100_000]);
+        assert!(group.once(insert()).await.is_err());
+        let mut member = group.begin().await.unwrap();
+        let written = insert().execute(&mut *member).await;
+        drop(member);
+        group.once(insert()).await.unwrap_or_else(|error| panic!("{error}, and before {written:?}"));
+    }
+
+    #[tokio::test]
+    async fn whoever_is_dropped_while_it_commits_for_others_takes_nothing_along() {
+        sqlx::any::install_default_drivers();
+        let folder = tempfile::tempdir().unwrap();
+        let pool = super::super::sqlite_pool(&format!("sqlite:{}?mode=rwc", folder.path().join("db").display()), 1)
+            .await
+            .unwrap();
+        let group = Group::new(pool);
+        group.once(sqlx::query("CREATE TABLE things (thing BIGINT)")).await.unwrap();
+        for thing in 0..200i64 {
+            let insert = || group.once(sqlx::query("INSERT INTO things VALUES ($1)").bind(thing));
+            let patience = std::time::Duration::from_micros(u64::try_from(thing).unwrap() * 20);
+            let (dropped, kept) = tokio::join!(tokio::time::timeout(patience, insert()), insert());
+            assert!(kept.is_ok(), "{kept:?}, the other one {dropped:?}");
+        }
+    }
 }

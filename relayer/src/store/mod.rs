@@ -26,7 +26,7 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::any::{AnyArguments, AnyQueryResult};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::query::Query;
-use sqlx::{Any, AnyPool, Executor, SqlSafeStr};
+use sqlx::{Any, AnyPool, Connection, Executor, SqlSafeStr};
 use tokio::sync::watch;
 
 use crate::error::Error;
@@ -199,7 +199,15 @@ impl Store {
 }
 
 async fn sqlite_pool(url: &str, connections: u32) -> Result<AnyPool, Error> {
-    let pool = AnyPoolOptions::new().max_connections(connections).after_connect(|connection, _| {
+    let pool = AnyPoolOptions::new().max_connections(connections);
+    // When a full disk ends a transaction, the connection does not know: it would begin no other one.
+    let pool = pool.after_release(|connection, _| {
+        Box::pin(async move {
+            connection.ping().await?;
+            Ok(!connection.is_in_transaction())
+        })
+    });
+    let pool = pool.after_connect(|connection, _| {
         Box::pin(async move {
             // FULL: what is committed survives a power cut, as the outbox needs.
             connection.execute("PRAGMA journal_mode = WAL").await?;

@@ -202,7 +202,8 @@ impl Store {
     /// all or nothing. Only after this may they be broadcast.
     ///
     /// # Errors
-    /// [`Error::NonceTaken`] if `first` is not the next one, [`Error::Moved`] if one of the jobs is not at `quorum`.
+    /// [`Error::NonceTaken`] if `first` is not the next one, [`Error::Moved`] if one of the jobs is not at `quorum`, or on its
+    /// way already: a reorganisation may have brought back what was settled.
     pub async fn reserve(
         &self,
         account: Account,
@@ -221,6 +222,11 @@ impl Store {
             return Err(Error::NonceTaken(first));
         }
         for (nonce, (new, attempt)) in (first..).zip(transactions) {
+            if let Some(job) = new.job
+                && is_under_way(&mut tx, job).await?
+            {
+                return Err(Error::Moved(job));
+            }
             insert_transaction(&mut tx, account, nonce, new, attempt.purpose).await?;
             insert_attempt(&mut tx, account, nonce, attempt, now_ms()).await?;
             if let Some(job) = new.job {
@@ -553,6 +559,17 @@ impl Store {
         }
         Ok(pending.into_values().collect())
     }
+}
+
+async fn is_under_way(tx: &mut Tx, job: B256) -> Result<bool, Error> {
+    let row = sqlx::query(
+        "SELECT 1 AS found FROM transactions WHERE job = $1 AND purpose = 'fulfil' \
+         AND (state = 'pending' OR (state IN ('mined', 'confirmed') AND succeeded = 1)) LIMIT 1",
+    )
+    .bind(job.to_vec())
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(row.is_some())
 }
 
 async fn insert_transaction(

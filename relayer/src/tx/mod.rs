@@ -30,6 +30,7 @@ pub use condition::Condition;
 pub use errors::{SendFault, classify};
 pub use fees::Fees;
 pub use node::{Node, NodeError};
+pub use reserve::Unreserved;
 pub use sign::{AwsError, AwsKms, Signer, aws_credentials, check_aws};
 
 use crate::error::Error;
@@ -58,6 +59,8 @@ pub struct TxRules {
     pub max_fee: u128,
     /// Most transactions that are pending at once.
     pub max_in_flight: u64,
+    /// Workers that wait for room among them at once; others do something else meanwhile.
+    pub waiting: usize,
     /// Below this balance, in wei, an alarm is raised.
     pub low_balance: U256,
     /// Percent of a transaction's cost that the request's fee must cover; 0 posts at the relayer's own cost.
@@ -127,13 +130,13 @@ impl TxManager {
             node,
             signer: None,
             account,
+            waiting: Semaphore::new(rules.waiting),
             rules,
             reservations: Default::default(),
             fees: Default::default(),
             gas: Default::default(),
             pending: AtomicU64::new(0),
             rounds: Default::default(),
-            waiting: Semaphore::new(room::WAITING),
             metrics,
         }
     }
@@ -157,11 +160,18 @@ impl TxManager {
         self.node.reverts_in_pool(self.account.sender, target, data).await.unwrap_or(false)
     }
 
-    /// Simulates, stores and broadcasts a job's transaction. A job that is under way already is not sent again.
+    /// Simulates, stores and broadcasts a job's transaction, whose callback is given `callback_gas`. A job that is under way
+    /// already is not sent again.
     ///
     /// # Errors
     /// Database; [`Error::Moved`] if the job has moved on meanwhile.
-    pub async fn submit(&self, job: B256, target: Address, data: Bytes) -> Result<Submission, Error> {
+    pub async fn submit(
+        &self,
+        job: B256,
+        target: Address,
+        data: Bytes,
+        callback_gas: u64,
+    ) -> Result<Submission, Error> {
         let (standing, room) = self.with_room(job).await?;
         if let Some(nonce) = standing.under_way {
             let why = format!("nonce {nonce} is still under way for it");
@@ -178,10 +188,14 @@ impl TxManager {
         let cost = |gas: u64| {
             U256::from(gas) * U256::from(fees.max_fee) * U256::from(self.rules.fee_cover_percent) / U256::from(100)
         };
-        let gas = match self.gas.known(target, &data).filter(|gas| standing.fee >= cost(*gas)) {
-            Some(gas) if self.node.fits(self.account.sender, target, data.clone(), gas).await.unwrap_or(false) => gas,
+        let fits = async |limit| {
+            let call = self.node.fits(self.account.sender, target, data.clone(), gas::without_margin(limit));
+            call.await.unwrap_or(false)
+        };
+        let gas = match self.gas.known(target, &data, callback_gas).filter(|gas| standing.fee >= cost(*gas)) {
+            Some(gas) if fits(gas).await => gas,
             _ => match self.node.estimate(self.account.sender, target, data.clone()).await {
-                Ok(gas) => self.gas.learn(target, &data, gas.saturating_add(gas / 8).min(MAX_GAS)),
+                Ok(gas) => self.gas.learn(target, &data, callback_gas, gas.saturating_add(gas / 8).min(MAX_GAS)),
                 Err(error) if error.revert.is_some() => return Ok(Submission::WouldRevert(error)),
                 Err(error) => return Ok(Submission::NotNow(error.message)),
             },
@@ -192,7 +206,10 @@ impl TxManager {
         let new = NewTransaction { job: Some(job), target, data, gas_limit: gas };
         match self.reserved(new, fees).instrument(tracing::info_span!("sign and store")).await? {
             Ok((nonce, attempt)) => {
-                let _in_hand = self.reservations.taken(attempt.hash);
+                let Some(_in_hand) = self.reservations.taken(attempt.hash) else {
+                    // It took too long: a round has taken it over.
+                    return Ok(Submission::Stored { nonce, hash: attempt.hash });
+                };
                 // What counts is that it is stored: if the node can't be reached now, the next round broadcasts it.
                 let broadcast = self.send(nonce, &attempt).instrument(tracing::info_span!("broadcast", nonce));
                 if let Err(error) = broadcast.await? {
@@ -200,7 +217,8 @@ impl TxManager {
                 }
                 Ok(Submission::Stored { nonce, hash: attempt.hash })
             }
-            Err(error) => Ok(Submission::NotNow(error.message)),
+            Err(Unreserved::Full) => Ok(Submission::Full),
+            Err(Unreserved::Node(error)) => Ok(Submission::NotNow(error.message)),
         }
     }
 

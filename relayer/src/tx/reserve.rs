@@ -21,8 +21,16 @@ const TOGETHER: usize = 32;
 /// A worker broadcasts what it has reserved within this time, or not at all.
 const HANDS: Duration = Duration::from_secs(10);
 
-/// The inner error is the node's.
-type Reserved = Result<Result<(u64, NewAttempt), NodeError>, Error>;
+/// Why there is no nonce now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unreserved {
+    /// As many transactions are pending as may be.
+    Full,
+    /// The node does not say which is the first one.
+    Node(NodeError),
+}
+
+type Reserved = Result<Result<(u64, NewAttempt), Unreserved>, Error>;
 
 /// Who waits for a nonce.
 #[derive(Debug, Default)]
@@ -67,9 +75,23 @@ impl Reservations {
         hands.keys().copied().collect()
     }
 
-    /// What was reserved is in somebody's hand.
-    pub(super) fn taken(&self, hash: B256) -> InHand<'_> {
-        InHand(self, hash)
+    /// What was reserved is in somebody's hand, unless a round has taken it over.
+    pub(super) fn taken(&self, hash: B256) -> Option<InHand<'_>> {
+        let held = self.hands().get(&hash).is_some_and(|since| since.elapsed() < HANDS);
+        held.then(|| InHand(self, hash))
+    }
+
+    /// Nobody is about to broadcast these.
+    fn let_go(&self, hashes: impl IntoIterator<Item = B256>) {
+        let mut hands = self.hands();
+        for hash in hashes {
+            hands.remove(&hash);
+        }
+    }
+
+    /// Nothing is reserved as long as this is held.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     fn some(&self) -> Vec<Wanted> {
@@ -81,15 +103,14 @@ impl Reservations {
 }
 
 impl TxManager {
-    /// Reserves the next nonce and stores the signed transaction, without broadcasting it. The inner error is the node's,
-    /// when it is asked for the first nonce ever.
+    /// Reserves the next nonce and stores the signed transaction, without broadcasting it.
     ///
     /// # Errors
     /// Database, signer, or [`Error::Moved`].
     pub async fn prepare(&self, new: NewTransaction, fees: Fees) -> Reserved {
         let reserved = self.reserved(new, fees).await;
         if let Ok(Ok((_, attempt))) = &reserved {
-            drop(self.reservations.taken(attempt.hash));
+            self.reservations.let_go([attempt.hash]);
         }
         reserved
     }
@@ -103,7 +124,7 @@ impl TxManager {
                 reserved = &mut told => {
                     return reserved.unwrap_or_else(|_| Err(Error::Transaction("its reservation was broken off".into())));
                 }
-                _turn = self.reservations.turn.lock() => {
+                _turn = self.reservations.turn() => {
                     if told.is_empty() {
                         self.reserve_for(self.reservations.some()).await;
                     }
@@ -114,36 +135,54 @@ impl TxManager {
 
     /// Reserves for all of them, and tells each what came of it. Whatever goes wrong with one of them is its own affair.
     async fn reserve_for(&self, mut batch: Vec<Wanted>) {
+        let room = self.room().min(batch.len());
+        tell_all(batch.split_off(room), || Ok(Err(Unreserved::Full)));
+        // The follower locks the rows of jobs in this order, too.
+        batch.sort_by_key(|wanted| wanted.new.job);
         while !batch.is_empty() {
             let first = match self.first_free().await {
                 Ok(Ok(first)) => first,
-                Ok(Err(error)) => return tell_all(batch, || Ok(Err(error.clone()))),
+                Ok(Err(error)) => return tell_all(batch, || Ok(Err(Unreserved::Node(error.clone())))),
                 Err(error) => return tell_all(batch, || Err(broken_off(&error))),
             };
             let signing = batch.iter().zip(first..).map(|(Wanted { new, fees, .. }, nonce)| {
                 self.sign(nonce, Purpose::Fulfil, new.target, &new.data, new.gas_limit, *fees)
             });
-            let (mut signed, mut refused) = (Vec::new(), Vec::new());
-            for (place, attempt) in join_all(signing).await.into_iter().enumerate() {
+            // Up to the first one that is refused, whose place the next one takes.
+            let (mut signed, mut refused) = (Vec::new(), None);
+            for (attempt, wanted) in join_all(signing).await.into_iter().zip(&batch) {
                 match attempt {
-                    Ok(attempt) => signed.push((batch[place].new.clone(), attempt)),
-                    Err(error) => refused.push((place, error)),
+                    Ok(attempt) => signed.push((wanted.new.clone(), attempt)),
+                    Err(error) => {
+                        refused = Some(error);
+                        break;
+                    }
                 }
             }
-            if !refused.is_empty() {
-                // From the last to the first, so that places stay what they are.
-                refused.into_iter().rev().for_each(|(place, error)| tell(batch.remove(place), Err(error)));
+            if let Some(error) = refused {
+                tell(batch.remove(signed.len()), Err(error));
+            }
+            if signed.is_empty() {
                 continue;
             }
+            let hashes: Vec<B256> = signed.iter().map(|(_, attempt)| attempt.hash).collect();
             // In their hands before it is stored: a round may look at any moment.
-            self.reservations.hands().extend(signed.iter().map(|(_, attempt)| (attempt.hash, Instant::now())));
-            match self.store.reserve(self.account, first, &signed).await {
+            self.reservations.hands().extend(hashes.iter().map(|hash| (*hash, Instant::now())));
+            let reserved = self.store.reserve(self.account, first, &signed).await;
+            if reserved.is_err() {
+                self.reservations.let_go(hashes);
+            }
+            match reserved {
                 Ok(()) => {
                     self.pending.fetch_add(signed.len() as u64, Ordering::Relaxed);
+                    let others = batch.split_off(signed.len());
                     for (wanted, (nonce, (_, attempt))) in batch.into_iter().zip((first..).zip(signed)) {
-                        tell(wanted, Ok(Ok((nonce, attempt))));
+                        let hash = attempt.hash;
+                        if !tell(wanted, Ok(Ok((nonce, attempt)))) {
+                            self.reservations.let_go([hash]);
+                        }
                     }
-                    return;
+                    batch = others;
                 }
                 // Another relayer of the same account was faster.
                 Err(Error::NonceTaken(_)) => {}
@@ -170,13 +209,15 @@ impl TxManager {
     }
 }
 
-fn tell(wanted: Wanted, reserved: Reserved) {
-    // Whoever was dropped is not told; the next round of the manager takes care of what is stored.
-    let _ = wanted.tell.send(reserved);
+/// Whether somebody is there to hear it. What is stored for nobody, a round of the manager takes care of.
+fn tell(wanted: Wanted, reserved: Reserved) -> bool {
+    wanted.tell.send(reserved).is_ok()
 }
 
 fn tell_all(batch: Vec<Wanted>, reserved: impl Fn() -> Reserved) {
-    batch.into_iter().for_each(|wanted| tell(wanted, reserved()));
+    for wanted in batch {
+        tell(wanted, reserved());
+    }
 }
 
 /// One error for many.

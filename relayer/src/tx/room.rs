@@ -9,8 +9,7 @@ use super::TxManager;
 use crate::error::Error;
 use crate::store::Standing;
 
-/// Workers that wait for room at once, and for how long; others do something else meanwhile.
-pub(super) const WAITING: usize = 64;
+/// How long a worker waits for room on the spot.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 
 impl TxManager {
@@ -40,9 +39,31 @@ impl TxManager {
         tokio::time::timeout(WAIT_FOR_ROOM, waited).await.unwrap_or(Ok((standing, false)))
     }
 
+    /// What a manager does whose account another process minds: it only looks how many transactions are pending.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn stand_by(&self) -> Result<(), Error> {
+        self.pending.store(self.store.pending_count(self.account).await?, Ordering::Relaxed);
+        self.reservations.in_hand();
+        self.rounds.send_modify(|rounds| *rounds += 1);
+        Ok(())
+    }
+
+    /// How many more there is room for.
+    pub(super) fn room(&self) -> usize {
+        let room = self.rules.max_in_flight.saturating_sub(self.pending.load(Ordering::Relaxed));
+        usize::try_from(room).unwrap_or(usize::MAX)
+    }
+
+    /// One less is pending than the round has seen at its beginning.
+    pub(super) fn make_room(&self) {
+        let _ = self.pending.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pending| pending.checked_sub(1));
+    }
+
     /// Whether as many transactions are pending as may be: as many as the last round has seen, and what was reserved since.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.pending.load(Ordering::Relaxed) >= self.rules.max_in_flight
+        self.room() == 0
     }
 }

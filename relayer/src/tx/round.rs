@@ -66,12 +66,17 @@ impl TxManager {
         {
             return Ok(Err(error));
         }
-        // Looked up first: what a worker has let go of by then is stored as broadcast.
-        let in_hand = self.reservations.in_hand();
-        let pending = self.store.pending(self.account).await?;
+        let (in_hand, pending) = {
+            // Nothing is reserved meanwhile, so that the count is right.
+            let _turn = self.reservations.turn().await;
+            // Looked up first: what a worker has let go of by then is stored as broadcast.
+            let in_hand = self.reservations.in_hand();
+            let pending = self.store.pending(self.account).await?;
+            self.pending.store(pending.len() as u64, Ordering::Relaxed);
+            (in_hand, pending)
+        };
         if self.signer.is_some() {
             self.metrics.pending(self.account.chain, pending.len());
-            self.pending.store(pending.len() as u64, Ordering::Relaxed);
         }
         let (counted_ones, open): (Vec<_>, Vec<_>) = pending.iter().partition(|outgoing| outgoing.nonce < counted);
         // Where they are is asked for many at a time; what is broadcast goes out in order of the nonces.
@@ -98,7 +103,7 @@ impl TxManager {
                 if outgoing.attempts.last().is_some_and(|last| in_hand.contains(&last.signed.hash)) {
                     continue;
                 }
-                self.push(outgoing, stranded || outgoing.nonce == counted).await?
+                self.push(outgoing, outgoing.nonce == counted, stranded).await?
             };
             ask!(std::future::ready(pushed));
         }
@@ -136,6 +141,7 @@ impl TxManager {
                     }
                     trace(outgoing, &mined);
                     self.store.mined(self.account, outgoing.nonce, &mined, self.retry_at(outgoing)).await?;
+                    self.make_room();
                     return Ok(Ok(()));
                 }
                 Ok(None) => {}
@@ -152,6 +158,7 @@ impl TxManager {
             Ok(counted) if counted > outgoing.nonce => {
                 tracing::error!(nonce = outgoing.nonce, "a nonce was used by a transaction that is not ours");
                 self.store.lost(self.account, outgoing.nonce).await?;
+                self.make_room();
                 Ok(Ok(()))
             }
             Ok(_) => Ok(Ok(())),
@@ -159,9 +166,10 @@ impl TxManager {
         }
     }
 
-    /// The chain has not counted this nonce yet: broadcast it, raise its fee, or free it. `its_turn`: nothing in front of it
-    /// keeps it from being mined, or its fee does in any case.
-    async fn push(&self, outgoing: &Outgoing, its_turn: bool) -> Result<Result<(), NodeError>, Error> {
+    /// The chain has not counted this nonce yet: broadcast it, raise its fee, or free it. `first`: nothing is in front of it;
+    /// `stranded`: its fee keeps it from being mined in any case.
+    async fn push(&self, outgoing: &Outgoing, first: bool, stranded: bool) -> Result<Result<(), NodeError>, Error> {
+        let its_turn = first || stranded;
         let Some(last) = outgoing.attempts.last() else { return Ok(Ok(())) };
         let now = now_ms();
         if outgoing.purpose == Purpose::Fulfil && !self.still_wanted(outgoing, now) {
@@ -177,9 +185,7 @@ impl TxManager {
         match (last.sent_at, last.error.as_deref().map(classify)) {
             // Nothing in front of it, and still the node does not take it, in words that are not in the table.
             (None, Some(SendFault::Transient))
-                if its_turn
-                    && outgoing.purpose == Purpose::Fulfil
-                    && age(last.created_at, self.rules.bump_after * 10) =>
+                if first && outgoing.purpose == Purpose::Fulfil && age(last.created_at, self.rules.bump_after * 10) =>
             {
                 let why = "the node did not take the transaction for too long";
                 self.replace(outgoing, last, Purpose::Noop, why).await

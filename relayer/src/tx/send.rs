@@ -30,6 +30,8 @@ impl TxManager {
             }
             SendFault::Permanent if attempt.purpose == Purpose::Fulfil => {
                 tracing::error!(nonce, hash = %attempt.hash, %error, "the node will never take this transaction");
+                // It may be the gas limit that it does not like.
+                self.gas.forget();
                 self.store.not_sent(attempt.hash, &error.message).await?;
                 self.give_up(nonce, attempt, &error.message).await?;
             }

@@ -184,7 +184,7 @@ async fn what_nobody_can_sign_again_is_posted_from_another_account_and_its_nonce
     let caretaker = Caretaker::new(store.clone(), node.clone(), heir.account(), tx_rules());
     caretaker.look(Duration::ZERO).await.unwrap();
     assert_eq!(state(&store, job).await, State::Quorum);
-    heir.submit(job, TARGET, Bytes::from(vec![1, 2, 3])).await.unwrap();
+    heir.submit(job, TARGET, Bytes::from(vec![1, 2, 3]), 0).await.unwrap();
     assert_eq!(state(&store, job).await, State::Submitting);
     let sent = node.state.lock().unwrap().sent.clone();
     caretaker.look(Duration::ZERO).await.unwrap();

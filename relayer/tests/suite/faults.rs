@@ -42,7 +42,7 @@ impl Faced {
     /// Submits until it is stored, as the pipeline does.
     async fn submit(&self, job: B256) {
         loop {
-            match self.manager.submit(job, TARGET, Bytes::new()).await.unwrap() {
+            match self.manager.submit(job, TARGET, Bytes::new(), 0).await.unwrap() {
                 Submission::Stored { .. } => return,
                 Submission::NotNow(_) if state(self.store(), job).await == State::Submitting => return,
                 Submission::NotNow(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -108,7 +108,7 @@ async fn an_endpoint_that_fails_whole_costs_only_time() {
         faced.submit(first).await;
         faced.rpc.set(fault.clone());
         faced.anvil.mine(1).await;
-        let _ = faced.manager.submit(second, TARGET, Bytes::new()).await.unwrap();
+        let _ = faced.manager.submit(second, TARGET, Bytes::new(), 0).await.unwrap();
         faced.manager.tick().await.unwrap();
         faced.rpc.set(Fault::None);
         faced.submit(second).await;
@@ -156,7 +156,7 @@ async fn the_nonces_of_another_chain_are_not_ours() {
     let begins = at_quorum(&fresh.store, 1).await;
     let beginner = manager(&fresh.store, chain(&[faced.rpc.url()]), patient());
     faced.rpc.set(Fault::Elsewhere(stranger.port));
-    let submission = beginner.submit(begins, TARGET, Bytes::new()).await.unwrap();
+    let submission = beginner.submit(begins, TARGET, Bytes::new(), 0).await.unwrap();
     assert!(matches!(submission, Submission::NotNow(_)), "{submission:?}");
     assert_eq!(fresh.store.next_nonce(beginner.account()).await.unwrap(), None);
 }
@@ -218,7 +218,7 @@ async fn without_the_first_endpoint_transactions_go_on() {
         } else {
             first.cut()
         }
-        let submission = manager.submit(job, TARGET, Bytes::new()).await.unwrap();
+        let submission = manager.submit(job, TARGET, Bytes::new(), 0).await.unwrap();
         assert!(matches!(submission, Submission::Stored { .. }), "{submission:?}");
         anvil.mine(1).await;
         manager.tick().await.unwrap();

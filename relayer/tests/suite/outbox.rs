@@ -88,7 +88,7 @@ async fn a_kill_between_storing_and_broadcasting_loses_nothing_and_doubles_nothi
     assert_eq!((nonce, counted(&anvil).await), (0, 1));
     // The job comes to quorum again, as after a reorganisation: it is under way and not sent again.
     store.shift(job, State::Submitting, State::Quorum, "", "").await.unwrap();
-    let submission = second.submit(job, TARGET, Bytes::from(vec![1, 2, 3])).await.unwrap();
+    let submission = second.submit(job, TARGET, Bytes::from(vec![1, 2, 3]), 0).await.unwrap();
     assert!(matches!(submission, Submission::NotNow(_)), "{submission:?}");
     anvil.mine(1).await;
     assert_eq!(counted(&anvil).await, 1);
@@ -103,7 +103,7 @@ async fn an_answer_that_nobody_pays_for_is_not_posted() {
     let manager = manager(&store, Arc::new(anvil.chain.clone()), rules);
     // A pull has no fee at all.
     let job = at_quorum(&store, 1).await;
-    let submission = manager.submit(job, TARGET, Bytes::new()).await.unwrap();
+    let submission = manager.submit(job, TARGET, Bytes::new(), 0).await.unwrap();
     let Submission::Underpaid { fee, needed } = submission else { panic!("{submission:?}") };
     assert!(fee.is_zero() && needed > fee);
     anvil.mine(1).await;
@@ -117,7 +117,7 @@ async fn gaps_before_a_nonce_are_closed_with_no_ops() {
     let manager = manager(&store, Arc::new(anvil.chain.clone()), patient());
     store.raise_nonce(manager.account(), 2).await.unwrap();
     let job = at_quorum(&store, 1).await;
-    let submission = manager.submit(job, TARGET, Bytes::new()).await.unwrap();
+    let submission = manager.submit(job, TARGET, Bytes::new(), 0).await.unwrap();
     assert!(matches!(submission, Submission::Stored { nonce: 2, .. }), "{submission:?}");
     anvil.mine(1).await;
     assert_eq!(counted(&anvil).await, 0, "stuck behind the gap");
@@ -135,7 +135,7 @@ async fn a_transaction_that_is_not_mined_is_replaced_and_its_history_kept() {
     let TempStore { store, dir: _dir } = store().await;
     let job = at_quorum(&store, 1).await;
     let patient = manager(&store, Arc::new(anvil.chain.clone()), patient());
-    patient.submit(job, TARGET, Bytes::new()).await.unwrap();
+    patient.submit(job, TARGET, Bytes::new(), 0).await.unwrap();
     patient.tick().await.unwrap();
     assert_eq!(rows(&store, job).await.len(), 1, "its time has not come");
     let eager = manager(&store, Arc::new(anvil.chain.clone()), tx_rules());
@@ -159,7 +159,7 @@ async fn what_another_relayer_fulfilled_is_not_sent_and_its_nonce_is_used_up() {
     store.shift(id, State::Final, State::Dispatched, "", "").await.unwrap();
     store.shift(id, State::Dispatched, State::Quorum, "", "").await.unwrap();
     let manager = manager(&store, Arc::new(anvil.chain.clone()), patient());
-    manager.submit(id, TARGET, Bytes::from(vec![1; 500])).await.unwrap();
+    manager.submit(id, TARGET, Bytes::from(vec![1; 500]), 0).await.unwrap();
     chain.mine(1, vec![(id, fulfilled())]);
     store.apply(&rules(2), &chain.step(Vec::new(), 2)).await.unwrap();
     assert_eq!(state(&store, id).await, State::Mined);
@@ -178,7 +178,7 @@ async fn a_transaction_whose_block_is_reorganised_away_is_sent_again() {
     let TempStore { store, dir: _dir } = store().await;
     let job = at_quorum(&store, 1).await;
     let manager = manager(&store, Arc::new(anvil.chain.clone()), patient());
-    manager.submit(job, TARGET, Bytes::new()).await.unwrap();
+    manager.submit(job, TARGET, Bytes::new(), 0).await.unwrap();
     anvil.mine(1).await;
     manager.tick().await.unwrap();
     assert_eq!(rows(&store, job).await[0].state, "mined");
@@ -220,7 +220,7 @@ async fn a_nonce_used_by_somebody_else_is_given_up_and_the_job_is_sent_under_ano
     let node = Arc::new(anvil.chain.clone());
     let us = manager(&ours.store, node.clone(), patient());
     us.prepare(transaction(job), FEES).await.unwrap().unwrap();
-    manager(&theirs.store, node, patient()).submit(other, TARGET, Bytes::new()).await.unwrap();
+    manager(&theirs.store, node, patient()).submit(other, TARGET, Bytes::new(), 0).await.unwrap();
     anvil.mine(1).await;
     us.tick().await.unwrap();
     assert_eq!(state(&ours.store, job).await, State::Submitting, "perhaps the node just does not know the receipt yet");
@@ -230,7 +230,7 @@ async fn a_nonce_used_by_somebody_else_is_given_up_and_the_job_is_sent_under_ano
         (state(&ours.store, job).await, rows(&ours.store, job).await[0].state.as_str()),
         (State::Quorum, "lost")
     );
-    let submission = us.submit(job, TARGET, Bytes::new()).await.unwrap();
+    let submission = us.submit(job, TARGET, Bytes::new(), 0).await.unwrap();
     assert!(matches!(submission, Submission::Stored { nonce: 1, .. }), "{submission:?}");
 }
 
@@ -245,7 +245,7 @@ async fn many_transactions_are_in_flight_at_once() {
     }
     let submitted = jobs.iter().map(|job| {
         let (manager, job) = (manager.clone(), *job);
-        async move { manager.submit(job, TARGET, Bytes::new()).await.unwrap() }
+        async move { manager.submit(job, TARGET, Bytes::new(), 0).await.unwrap() }
     });
     let submissions = futures::future::join_all(submitted).await;
     let stored = submissions.iter().filter(|s| matches!(s, Submission::Stored { .. })).count();
@@ -264,7 +264,7 @@ async fn a_reverted_transaction_sends_its_job_back_after_a_pause() {
     let job = at_quorum(&store, 1).await;
     let node = Arc::new(FakeNode::default());
     let manager = manager(&store, node.clone(), patient());
-    let Submission::Stored { hash, .. } = manager.submit(job, TARGET, Bytes::new()).await.unwrap() else {
+    let Submission::Stored { hash, .. } = manager.submit(job, TARGET, Bytes::new(), 0).await.unwrap() else {
         panic!("not stored");
     };
     {
@@ -287,7 +287,7 @@ async fn a_transaction_that_no_node_will_take_gives_its_nonce_to_a_no_op() {
     let node = Arc::new(FakeNode::default());
     node.state.lock().unwrap().refuse.push_back("intrinsic gas too low: gas 1, minimum needed 2".into());
     let manager = manager(&store, node.clone(), patient());
-    manager.submit(job, TARGET, Bytes::new()).await.unwrap();
+    manager.submit(job, TARGET, Bytes::new(), 0).await.unwrap();
     assert_eq!(state(&store, job).await, State::Quorum);
     assert!(node.state.lock().unwrap().sent.is_empty());
     manager.tick().await.unwrap();
@@ -307,7 +307,7 @@ async fn refusals_that_pass_are_tried_again_with_the_same_bytes() {
         let job = at_quorum(&store, n as u8 + 1).await;
         node.state.lock().unwrap().refuse.push_back(refusal.into());
         let manager = manager(&store, node.clone(), patient());
-        manager.submit(job, TARGET, Bytes::new()).await.unwrap();
+        manager.submit(job, TARGET, Bytes::new(), 0).await.unwrap();
         assert_eq!(state(&store, job).await, State::Submitting, "{refusal}");
         manager.tick().await.unwrap();
         let rows = rows(&store, job).await;
@@ -323,7 +323,7 @@ async fn a_fee_that_is_too_low_is_raised_as_soon_as_it_is_its_turn() {
     let job = at_quorum(&store, 1).await;
     node.state.lock().unwrap().refuse.push_back("max fee per gas less than block base fee".into());
     let manager = manager(&store, node.clone(), patient());
-    manager.submit(job, TARGET, Bytes::new()).await.unwrap();
+    manager.submit(job, TARGET, Bytes::new(), 0).await.unwrap();
     manager.tick().await.unwrap();
     let rows = rows(&store, job).await;
     assert_eq!((rows.len(), node.state.lock().unwrap().sent.clone()), (2, vec![rows[1].hash]));
@@ -337,8 +337,8 @@ async fn a_refusal_that_nobody_understands_does_not_jam_the_nonces_for_ever() {
     let (stuck, behind) = (at_quorum(&store, 1).await, at_quorum(&store, 2).await);
     node.state.lock().unwrap().refuse.push_back("computer says no".into());
     let manager = manager(&store, node.clone(), tx_rules());
-    manager.submit(stuck, TARGET, Bytes::new()).await.unwrap();
-    manager.submit(behind, TARGET, Bytes::new()).await.unwrap();
+    manager.submit(stuck, TARGET, Bytes::new(), 0).await.unwrap();
+    manager.submit(behind, TARGET, Bytes::new(), 0).await.unwrap();
     manager.tick().await.unwrap();
     let rows = rows(&store, stuck).await;
     assert_eq!((state(&store, stuck).await, rows.len()), (State::Quorum, 2));
@@ -358,6 +358,6 @@ async fn what_the_contract_would_revert_is_never_stored() {
     let revert = NodeError { revert: Some(Bytes::from(vec![1, 2, 3, 4])), ..NodeError::refused("execution reverted") };
     node.state.lock().unwrap().estimate = Some(revert.clone());
     let manager = manager(&store, node, patient());
-    assert_eq!(manager.submit(job, TARGET, Bytes::new()).await.unwrap(), Submission::WouldRevert(revert));
+    assert_eq!(manager.submit(job, TARGET, Bytes::new(), 0).await.unwrap(), Submission::WouldRevert(revert));
     assert_eq!((state(&store, job).await, rows(&store, job).await.len()), (State::Quorum, 0));
 }

@@ -316,7 +316,7 @@ impl World {
                     self.store.record(id, &[report(1), report(2), report(3)], 3).await.unwrap();
                 }
                 State::Quorum => {
-                    self.manager.submit(id, TARGET, Bytes::from(id.to_vec())).await.unwrap();
+                    self.manager.submit(id, TARGET, Bytes::from(id.to_vec()), 0).await.unwrap();
                     return;
                 }
                 _ => return,

@@ -301,6 +301,7 @@ pub(crate) fn tx_rules() -> TxRules {
         rebroadcast_after: Duration::from_secs(3600),
         max_fee: 1_000_000_000_000,
         max_in_flight: 64,
+        waiting: 64,
         low_balance: U256::ZERO,
     }
 }
