@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -210,36 +209,11 @@ pub(crate) async fn a_liar_is_named_and_the_key_is_right(_: &mut Cluster) -> Res
         let honest = view["party"] != 2;
         ensure!(!honest || view["wrong"] == json!([2]), "{view}");
     }
-    anybody_can_check_what_it_did(&cluster, &run)?;
     let mut probe = Probe::deploy(&cluster).await?;
     let value = U256::from(815);
     let handles = probe.make(&cluster, &[value], FheType::Uint32).await?;
     let asked = probe.ask(&cluster, &handles, 1).await?;
     ensure!(probe.wait_for_answer(&cluster, asked.id, PATIENCE).await? == [value], "wrong value");
-    Ok(())
-}
-
-/// The tool takes an honest party's proof with nothing but the manifest, and none that was changed.
-fn anybody_can_check_what_it_did(cluster: &Cluster, run: &str) -> Result<()> {
-    // Whoever heard of the lie from others has none of its own.
-    let folders = [1, 3, 4].map(|party| cluster.path(&format!("party-{party}/evidence")));
-    let proof =
-        folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().next().context("no proof")??.path();
-    let manifest = cluster.path("manifest.json").display().to_string();
-    let check = |file: &Path| {
-        cluster.kms(&["--json", "keygen", "check-proof", "--manifest", &manifest, &file.display().to_string()])
-    };
-    let printed: Value = serde_json::from_str(&check(&proof)?)?;
-    ensure!(printed["party"] == 2 && printed["runId"] == run, "{printed}");
-    let bytes = fs::read(&proof)?;
-    // Another run, another seed, another signature.
-    for place in [5, 71, bytes.len() - 1] {
-        let mut changed = bytes.clone();
-        changed[place] ^= 1;
-        let path = cluster.path("changed-proof");
-        fs::write(&path, changed)?;
-        ensure!(check(&path).is_err(), "a proof changed at byte {place} still proves something");
-    }
     Ok(())
 }
 

@@ -132,3 +132,43 @@ fn proved<const D: usize>(
         .map_err(|_| ProofError::Committee)?;
     evidence::verify(&public, &Signatures::of(manifest), evidence).map_err(|NoEvidence| ProofError::Nothing)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::committee;
+
+    fn asked() -> NewKeygen {
+        let (run_id, crs_digest) = (B256::repeat_byte(1), B256::repeat_byte(2));
+        NewKeygen { run_id, params: ParamsId::InsecureTest.to_u8(), compressed: true, crs_digest }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let file = file(&asked(), &[3; 32], b"evidence");
+        let (read_asked, seed, evidence) = read(&file).unwrap();
+        assert_eq!((read_asked.run_id, read_asked.crs_digest), (asked().run_id, asked().crs_digest));
+        assert_eq!((read_asked.params, read_asked.compressed), (asked().params, true));
+        assert_eq!((seed, evidence), ([3; 32], &b"evidence"[..]));
+    }
+
+    #[test]
+    fn what_is_no_proof_proves_nothing() {
+        let manifest = committee(4, 1)[0].manifest.clone();
+        let whole = file(&asked(), &[3; 32], &[0; 300]);
+        assert!(matches!(check(&manifest, &whole), Err(ProofError::Nothing)));
+        for short in 0..HEADER {
+            assert!(matches!(check(&manifest, &whole[..short]), Err(ProofError::Format)), "{short} bytes");
+        }
+        let changed = |place: usize, byte: u8| {
+            let mut bytes = whole.clone();
+            bytes[place] = byte;
+            check(&manifest, &bytes)
+        };
+        assert!(matches!(changed(0, b'X'), Err(ProofError::Format)));
+        assert!(matches!(changed(4, VERSION + 1), Err(ProofError::Format)));
+        assert!(matches!(changed(37, 99), Err(ProofError::Params(99))));
+        assert!(matches!(changed(38, 2), Err(ProofError::Format)));
+        assert!(matches!(check(&manifest, &vec![0; MAX_BYTES + 1]), Err(ProofError::Format)));
+    }
+}
