@@ -1,5 +1,6 @@
 //! The commands of `kms`, the operator's tool. Each returns what it prints, as text or as JSON.
 
+mod access;
 pub mod client_cert;
 pub mod clients;
 pub mod crs;

@@ -5,6 +5,8 @@ use clap::Args as ClapArgs;
 use kms_chain::B256;
 use serde_json::Value;
 
+use crate::access::Access;
+
 /// Arguments of `kms status`.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
@@ -13,6 +15,8 @@ pub struct Args {
     /// Base URL of a relayer.
     #[arg(long, env = "KMS_RELAYER_URL")]
     relayer: String,
+    #[command(flatten)]
+    access: Access,
 }
 
 /// Asks the relayer and returns what to print.
@@ -21,7 +25,7 @@ pub struct Args {
 /// The relayer does not answer, or does not know the request.
 pub async fn run(args: &Args, json: bool) -> Result<String> {
     let url = format!("{}/requests/{}", args.relayer.trim_end_matches('/'), args.request_id);
-    let response = reqwest::get(&url).await.with_context(|| format!("ask {url}"))?;
+    let response = args.access.client()?.get(&url).send().await.with_context(|| format!("ask {url}"))?;
     if response.status() == reqwest::StatusCode::NOT_FOUND {
         bail!("this relayer has not seen request {}", args.request_id);
     }

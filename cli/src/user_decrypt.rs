@@ -23,7 +23,7 @@ use kms_client::{
 };
 use zeroize::Zeroizing;
 
-use crate::{clients, manifest};
+use crate::{access::Access, clients, manifest};
 
 mod relayer;
 
@@ -42,6 +42,8 @@ pub struct Args {
     /// Ask through this relayer instead.
     #[arg(long, value_name = "URL")]
     relayer: Option<String>,
+    #[command(flatten)]
+    access: Access,
     /// JSON-RPC endpoint of the handles' chain.
     #[arg(long)]
     rpc: String,
@@ -91,7 +93,9 @@ pub async fn run(args: &Args, json: bool) -> Result<String> {
     let mut reader = UserDecryption::new(parties, &manifest.decryption_domain, request, pair)?;
     let (patience, tail) = (Duration::from_secs(args.patience), Duration::from_secs(args.tail));
     let (result, words) = match (&args.relayer, &args.client) {
-        (Some(url), _) => (relayer::read(url, &mut reader, patience, tail).await?, String::new()),
+        (Some(url), _) => {
+            (relayer::read(&args.access.client()?, url, &mut reader, patience, tail).await?, String::new())
+        }
         (None, Some(client)) => {
             let parties = clients::parties(&manifest, client)?;
             let Read { result, outcomes } =

@@ -8,6 +8,8 @@
 
 #[cfg(feature = "check")]
 pub mod check;
+#[cfg(feature = "check")]
+pub mod collector;
 #[cfg(feature = "export")]
 mod export;
 mod exported;

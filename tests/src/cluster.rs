@@ -37,6 +37,8 @@ pub struct Options {
     pub patience: Option<u64>,
     /// Extra arguments for party i (1-based), for instance misbehaviour.
     pub party_args: Vec<(usize, Vec<String>)>,
+    /// Where relayer and parties send their traces; nowhere if absent.
+    pub collector: Option<String>,
 }
 
 /// Where the key of a deployment comes from.
@@ -63,7 +65,13 @@ impl Options {
             key: Key::Generated,
             patience: None,
             party_args: Vec::new(),
+            collector: None,
         }
+    }
+
+    /// The section of the configurations.
+    fn traces(&self) -> String {
+        self.collector.as_ref().map_or_else(String::new, |url| format!("\n[traces]\nendpoint = \"{url}\"\n"))
     }
 }
 
@@ -241,9 +249,10 @@ impl Cluster {
              [tls]\ncert = \"{home}/clients/relayer/cert.pem\"\nkey = \"{home}/clients/relayer/key.pem\"\n\n\
              [[chains]]\nchain_id = {CHAIN_ID}\nrpc = [\"{rpc}\"]\npoll_ms = 100\n\n[signer]\nenv = \"KMS_RELAYER_KEY\"\n\n\
              # This relayer posts at its own cost, whatever a test offers.\n[tx]\nfee_cover_percent = 0\n\n\
-             # Only this machine reaches the port.\n[access]\nconsole = \"open\"\n",
+             # Only this machine reaches the port.\n[access]\nconsole = \"open\"\n{traces}",
             home = self.options.home.display(),
             rpc = self.anvil.url(),
+            traces = self.options.traces(),
         );
         write_if_changed(&config, &text)?;
         Process::start(
@@ -503,13 +512,14 @@ impl<'a> Setup<'a> {
              [[clients]]\nname = \"relayer\"\nca = \"{home}/clients/relayer/ca.pem\"\npermissions = [\"decrypt\", \"user-decrypt\", \"status\"]\n\
              requests_per_second = 1000\nmax_open = 2000\n\n\
              [[clients]]\nname = \"operator\"\nca = \"{home}/clients/operator/ca.pem\"\npermissions = [\"decrypt\", \"user-decrypt\", \"status\", \"keygen\"]\n\
-             requests_per_second = 100\nmax_open = 100\n{patience}",
+             requests_per_second = 100\nmax_open = 100\n{patience}{traces}",
             ports.peer,
             ports.client,
             ports.metrics,
             dir = self.party(index),
             home = self.home,
             rpc = self.rpc,
+            traces = self.options.traces(),
         );
         write_if_changed(&config, &text)?;
         fs::create_dir_all(self.options.home.join("objects"))?;

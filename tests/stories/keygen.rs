@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -214,6 +215,40 @@ pub(crate) async fn a_liar_is_named_and_the_key_is_right(_: &mut Cluster) -> Res
     let handles = probe.make(&cluster, &[value], FheType::Uint32).await?;
     let asked = probe.ask(&cluster, &handles, 1).await?;
     ensure!(probe.wait_for_answer(&cluster, asked.id, PATIENCE).await? == [value], "wrong value");
+    Ok(())
+}
+
+pub(crate) async fn two_signed_frames_are_proved_to_anybody(_: &mut Cluster) -> Result<()> {
+    let lie = ["--insecure-misbehave", "two-frames-in-keygen"].map(str::to_owned).to_vec();
+    let (_home, cluster) = deployment(ABSENT, vec![(2, lie)]).await?;
+    let run = new_run();
+    let finished = Keygen::start(&cluster.options, &run, &[])?.finished().await?;
+    all_have_one_key(&cluster, &run, &[1, 3, 4]).await?;
+    ensure!(finished["wrong"] == json!([2]), "{finished}");
+    let manifest = cluster.path("manifest.json").display().to_string();
+    let check = |file: &Path| {
+        let file = file.display().to_string();
+        cluster.kms(&["--json", "keygen", "check-proof", "--manifest", &manifest, &file])
+    };
+    let mut proofs = 0;
+    // Only who got both frames can show them.
+    let folders = [1, 3, 4].map(|party| cluster.path(&format!("party-{party}/evidence")));
+    for folder in folders.iter().filter(|folder| folder.exists()) {
+        for file in remains::files(folder)? {
+            let proved: Value = serde_json::from_str(&check(&file)?)?;
+            let right = json!({ "party": 2, "runId": run, "proved": "it signed two different frames" });
+            ensure!(proved == right, "{}: {proved}", file.display());
+            // Neither about somebody else, nor about anything else.
+            let mut forged = fs::read(&file)?;
+            let last = forged.last_mut().context("an empty proof")?;
+            *last ^= 1;
+            let forgery = cluster.path("forgery");
+            fs::write(&forgery, forged)?;
+            ensure!(check(&forgery).is_err(), "a forged proof holds");
+            proofs += 1;
+        }
+    }
+    ensure!(proofs > 0, "nobody has a proof\n{}", cluster.log_tails(15));
     Ok(())
 }
 

@@ -15,6 +15,7 @@ mod page;
 mod relayed;
 mod rogue;
 mod setup;
+mod traces;
 mod user;
 mod votes;
 
@@ -63,6 +64,7 @@ const STORIES: &[(&str, Story)] = stories![
     user::nobody_else_reads_it_and_what_was_given_is_taken_back,
     user::the_tool_reads_with_a_keystore_wallet,
     relayed::shares_outlive_the_relayer_that_collected_them,
+    traces::relayer_and_parties_meet_in_the_trace_of_a_request,
     setup::parties_made_their_pseudorandom_keys_themselves,
     setup::a_party_that_lost_its_pseudorandom_keys_takes_them_over,
     kills::a_killed_relayer_finishes_after_restart,
@@ -73,6 +75,7 @@ const STORIES: &[(&str, Story)] = stories![
     keygen::a_party_that_is_gone_for_good_is_not_missed,
     keygen::a_full_disk_makes_a_party_wait_and_costs_nothing,
     keygen::a_liar_is_named_and_the_key_is_right,
+    keygen::two_signed_frames_are_proved_to_anybody,
     keygen::nobody_ever_has_the_key,
 ];
 

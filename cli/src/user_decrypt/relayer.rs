@@ -31,18 +31,18 @@ struct Share {
 
 /// Asks until `reader` has the values or `patience` is over; then for as long as `tail` while the relayer collects on.
 pub(super) async fn read(
+    client: &Client,
     url: &str,
     reader: &mut UserDecryption,
     patience: Duration,
     tail: Duration,
 ) -> Result<Result<Reconstruction, ReconstructError>> {
-    let client = Client::builder().timeout(Duration::from_secs(30)).build()?;
     let route = if reader.request().permit.delegator.is_some() { "delegated-user-decrypt" } else { "user-decrypt" };
     let url = format!("{}/v2/{route}", url.trim_end_matches('/'));
     let body = body(reader.request());
     let mut until = Instant::now() + patience;
     let mut decided = false;
-    let mut job = post(&client, &url, &body).await?;
+    let mut job = post(client, &url, &body).await?;
     loop {
         let answer = client.get(&job).send().await.with_context(|| format!("ask {job}"))?;
         let pause = pause(&answer);
@@ -64,7 +64,7 @@ pub(super) async fn read(
         }
         tokio::time::sleep(pause).await;
         if over {
-            job = post(&client, &url, &body).await?;
+            job = post(client, &url, &body).await?;
         }
     }
 }

@@ -17,6 +17,7 @@ mod drive;
 mod error;
 pub mod evidence;
 pub mod exchange;
+mod insecure_lie;
 pub mod insecure_rehearsal;
 pub mod journal;
 mod message;

@@ -342,6 +342,11 @@ impl KeygenAnswers for Shared {
             None => Ok(answer),
             Some(lie) => {
                 tokio::time::sleep(lie.delay()).await;
+                if lie.signs_another_frame(peer)
+                    && let Some(frame) = answers.insecure_wrong_frame(&asked, &answer)
+                {
+                    return Ok(frame);
+                }
                 lie.apply_in_keygen(peer, &asked, &answer).ok_or(KeygenAbsence::NotYet)
             }
         }

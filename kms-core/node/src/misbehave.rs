@@ -23,6 +23,8 @@ pub enum Misbehave {
     Silent,
     /// Tells the truth, but for wrong shares in generations of keys.
     WrongInKeygen,
+    /// Tells the truth, but signs two frames in generations of keys: another one for peers with odd indices.
+    TwoFramesInKeygen,
 }
 
 impl Misbehave {
@@ -30,7 +32,7 @@ impl Misbehave {
     pub fn apply(self, peer: u16, payload: &Bytes) -> Option<Bytes> {
         match self {
             Self::Silent => None,
-            Self::Stall | Self::WrongInKeygen => Some(payload.clone()),
+            Self::Stall | Self::WrongInKeygen | Self::TwoFramesInKeygen => Some(payload.clone()),
             Self::Garbage => {
                 let mut rng = rand::rng();
                 let mut garbage = vec![0; rng.random_range(1..512)];
@@ -53,11 +55,16 @@ impl Misbehave {
         }
     }
 
+    /// Whether the party signs another frame for `peer` than for others.
+    pub const fn signs_another_frame(self, peer: u16) -> bool {
+        matches!(self, Self::TwoFramesInKeygen) && !peer.is_multiple_of(2)
+    }
+
     /// The words that the party seals for a user instead of its own; `None` is nothing. Users count as peers with even indices.
     pub fn apply_for_user(self, mut words: Vec<u128>) -> Option<Vec<u128>> {
         match self {
             Self::Silent => return None,
-            Self::Stall | Self::WrongInKeygen => {}
+            Self::Stall | Self::WrongInKeygen | Self::TwoFramesInKeygen => {}
             Self::Garbage => words.fill_with(|| rand::rng().random()),
             Self::WrongShare | Self::Equivocate => {
                 if let Some(last) = words.last_mut() {
@@ -118,12 +125,17 @@ mod tests {
         for (liar, about_a, about_c) in [
             (Misbehave::WrongShare, Some(&truth), lie.as_ref()),
             (Misbehave::WrongInKeygen, Some(&truth), lie.as_ref()),
+            (Misbehave::TwoFramesInKeygen, Some(&truth), Some(&truth)),
             (Misbehave::Silent, None, None),
         ] {
             assert_eq!(liar.apply_in_keygen(2, frame_a, &truth).as_ref(), about_a);
             assert_eq!(liar.apply_in_keygen(2, frame_c, &truth).as_ref(), about_c);
         }
-        assert_eq!(Misbehave::WrongInKeygen.apply(2, &truth), Some(truth));
+        for liar in [Misbehave::WrongInKeygen, Misbehave::TwoFramesInKeygen] {
+            assert_eq!(liar.apply(2, &truth), Some(truth.clone()));
+            assert_eq!(liar.signs_another_frame(3), liar == Misbehave::TwoFramesInKeygen);
+            assert!(!liar.signs_another_frame(4));
+        }
         assert!(Misbehave::Stall.delay() > Misbehave::WrongShare.delay());
     }
 }

@@ -200,18 +200,22 @@ fn not_committed() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sqlite_pool;
+
+    /// Over a database that is gone with the folder.
+    async fn group() -> (tempfile::TempDir, Group) {
+        sqlx::any::install_default_drivers();
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}?mode=rwc", folder.path().join("db").display());
+        (folder, Group::new(sqlite_pool(&url, 1).await.unwrap()))
+    }
 
     #[tokio::test]
     async fn a_disk_that_was_full_has_room_again() {
-        sqlx::any::install_default_drivers();
-        let folder = tempfile::tempdir().unwrap();
-        let pool = super::super::sqlite_pool(&format!("sqlite:{}?mode=rwc", folder.path().join("db").display()), 1)
-            .await
-            .unwrap();
-        let group = Group::new(pool.clone());
+        let (_folder, group) = group().await;
         group.once(sqlx::query("CREATE TABLE things (thing BLOB)")).await.unwrap();
         // No page more than there is; a connection of its own forgets it.
-        sqlx::query("PRAGMA max_page_count = 1").execute(&pool).await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 1").execute(&group.pool).await.unwrap();
         let insert = || sqlx::query("INSERT INTO things VALUES ($1)").bind(vec![7u8; 100_000]);
         assert!(group.once(insert()).await.is_err());
         let mut member = group.begin().await.unwrap();
@@ -222,12 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_is_dropped_while_it_commits_for_others_takes_nothing_along() {
-        sqlx::any::install_default_drivers();
-        let folder = tempfile::tempdir().unwrap();
-        let pool = super::super::sqlite_pool(&format!("sqlite:{}?mode=rwc", folder.path().join("db").display()), 1)
-            .await
-            .unwrap();
-        let group = Group::new(pool);
+        let (_folder, group) = group().await;
         group.once(sqlx::query("CREATE TABLE things (thing BIGINT)")).await.unwrap();
         for thing in 0..200i64 {
             let insert = || group.once(sqlx::query("INSERT INTO things VALUES ($1)").bind(thing));

@@ -3,47 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, Bytes};
+use alloy::primitives::{B256, Bytes};
 use kms_relayer::Error;
 use kms_relayer::state::State;
-use kms_relayer::store::{Account, Mined, NewAttempt, NewTransaction, PartyStatus, Purpose, Report, Store};
-use kms_relayer::tx::{Caretaker, Fees, Node, Signer, TxManager, TxRules};
+use kms_relayer::store::{Account, Mined, NewAttempt, Purpose, Store};
+use kms_relayer::tx::{Caretaker, Node, Signer, TxManager, TxRules};
 
-use crate::outbox::under_way;
+use crate::outbox::{FEES, TARGET, at_quorum, patient, state, transaction, under_way};
 use crate::support::{
-    CHAIN, FakeChain, FakeNode, TempStore, answer, open, pull_of, request, rules, signer, store, submit, tx_rules,
+    CHAIN, FakeChain, FakeNode, TempStore, open, pull_of, request, rules, signer, store, submit, tx_rules,
 };
 
-const TARGET: Address = Address::repeat_byte(0x77);
-const FEES: Fees = Fees { max_fee: 5_000_000_000, priority_fee: 1_000_000_000 };
 const LEAD: i64 = 60_000;
-
-async fn at_quorum(store: &Store, n: u8) -> B256 {
-    let id = submit(store, pull_of(n)).await.id;
-    store.shift(id, State::Final, State::Dispatched, "", "").await.unwrap();
-    let said = |party| Report {
-        party,
-        status: PartyStatus::Answered,
-        detail: String::new(),
-        retry_at: 0,
-        answer: Some(answer(party, 7).into()),
-    };
-    assert!(store.record(id, &[said(1), said(2), said(3)], 3).await.unwrap().quorum_now);
-    id
-}
-
-async fn state(store: &Store, job: B256) -> State {
-    store.job(job).await.unwrap().unwrap().state
-}
-
-fn transaction(job: B256) -> NewTransaction {
-    NewTransaction { job: Some(job), target: TARGET, data: Bytes::from(vec![1, 2, 3]), gas_limit: 100_000 }
-}
-
-/// Never raises a fee, never gives up.
-fn patient() -> TxRules {
-    TxRules { bump_after: Duration::from_secs(3600), ..tx_rules() }
-}
 
 /// anvil's second account.
 fn other_signer() -> Signer {

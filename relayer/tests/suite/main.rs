@@ -5,7 +5,6 @@ mod accounts;
 mod api;
 mod aws;
 mod chains;
-mod collector;
 mod console;
 mod faults;
 mod follow;

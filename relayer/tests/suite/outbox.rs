@@ -6,31 +6,22 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, Bytes};
 use kms_chain::follower::BlockRef;
 use kms_relayer::state::State;
-use kms_relayer::store::{Applied, Mined, NewTransaction, PartyStatus, Report, Store, TransactionRow, Work};
+use kms_relayer::store::{Applied, Mined, NewTransaction, Store, TransactionRow, Work};
 use kms_relayer::tx::{Fees, Node, NodeError, Submission, TxManager, TxRules};
 
 use crate::support::{
-    Anvil, CHAIN, FakeChain, FakeNode, TempStore, answer, fulfilled, open, pull_of, request, rules, signer, store,
+    Anvil, CHAIN, FakeChain, FakeNode, TempStore, fulfilled, open, pull_of, request, rules, said, signer, store,
     submit, tx_rules,
 };
 
 pub(crate) const TARGET: Address = Address::repeat_byte(0x77);
-const FEES: Fees = Fees { max_fee: 5_000_000_000, priority_fee: 1_000_000_000 };
+pub(crate) const FEES: Fees = Fees { max_fee: 5_000_000_000, priority_fee: 1_000_000_000 };
 
 /// A job at `quorum`.
 pub(crate) async fn at_quorum(store: &Store, n: u8) -> B256 {
     let id = submit(store, pull_of(n)).await.id;
     store.shift(id, State::Final, State::Dispatched, "", "").await.unwrap();
-    let reports: Vec<Report> = (1..=3)
-        .map(|party| Report {
-            party,
-            status: PartyStatus::Answered,
-            detail: String::new(),
-            retry_at: 0,
-            answer: Some(answer(party, 7).into()),
-        })
-        .collect();
-    assert!(store.record(id, &reports, 3).await.unwrap().quorum_now);
+    assert!(store.record(id, &[said(1, 7), said(2, 7), said(3, 7)], 3).await.unwrap().quorum_now);
     id
 }
 

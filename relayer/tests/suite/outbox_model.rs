@@ -10,12 +10,12 @@ use alloy::eips::{BlockId, BlockNumberOrTag, Decodable2718};
 use alloy::primitives::{Address, B256, Bytes, U256};
 use kms_relayer::job::ChainEvent;
 use kms_relayer::state::State;
-use kms_relayer::store::{Mined, PartyStatus, Report, Store};
+use kms_relayer::store::{Mined, Store};
 use kms_relayer::tx::{Fees, Node, NodeError, TxManager, TxRules};
 use proptest::prelude::*;
 
 use crate::outbox::TARGET;
-use crate::support::{CHAIN, FakeChain, answer, fulfilled, open, request, rules, signer, store, tx_rules};
+use crate::support::{CHAIN, FakeChain, fulfilled, open, request, rules, said, signer, store, tx_rules};
 
 pub(crate) const DEPTH: u64 = 3;
 const REQUESTS: u64 = 4;
@@ -306,14 +306,7 @@ impl World {
                     self.store.shift(id, State::Final, State::Dispatched, "", "").await.unwrap();
                 }
                 State::Dispatched => {
-                    let report = |party| Report {
-                        party,
-                        status: PartyStatus::Answered,
-                        detail: String::new(),
-                        retry_at: 0,
-                        answer: Some(answer(party, 7).into()),
-                    };
-                    self.store.record(id, &[report(1), report(2), report(3)], 3).await.unwrap();
+                    self.store.record(id, &[said(1, 7), said(2, 7), said(3, 7)], 3).await.unwrap();
                 }
                 State::Quorum => {
                     self.manager.submit(id, TARGET, Bytes::from(id.to_vec()), 0).await.unwrap();

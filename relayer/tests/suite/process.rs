@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
+use kms_telemetry::collector::Collector;
 use serde_json::{Value, json};
 
 use crate::aws::{ACCESS, FakeKms, KEY_ID, REGION};
-use crate::collector::Collector;
 use crate::support::{Anvil, CHAIN, handle};
 
 /// A manifest whose parties nobody is, for one chain.
@@ -203,7 +203,7 @@ fn a_new_key_comes_with_what_belongs_into_the_configuration() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_key_may_stay_in_aws_and_its_spans_are_sent_before_it_ends() {
-    let (anvil, kms, collector) = (Anvil::start().await, FakeKms::start().await, Collector::start().await);
+    let (anvil, kms, collector) = (Anvil::start().await, FakeKms::start().await, Collector::start().await.unwrap());
     let dir = tempfile::tempdir().unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
     let config = configure(dir.path(), &anvil.url, &format!("127.0.0.1:{port}"));
@@ -234,13 +234,14 @@ async fn its_key_may_stay_in_aws_and_its_spans_are_sent_before_it_ends() {
     assert!(running.terminate().success());
 
     // One trace, whose id is in the request's.
-    let asked = collector.named("ask party");
+    let named = |name: &str| collector.named(name).into_iter().map(|received| received.span).collect::<Vec<_>>();
+    let asked = named("ask party");
     assert!(asked.len() >= 4 && asked.iter().all(|span| hex::encode(&span.trace_id) == request[2..34]), "{asked:?}");
-    let parties = collector.named("parties");
+    let parties = named("parties");
     assert!(asked.iter().all(|span| parties.iter().any(|parent| parent.span_id == span.parent_span_id)));
-    let asking = collector.named("ask");
+    let asking = named("ask");
     assert!(parties.iter().all(|span| asking.iter().any(|parent| parent.span_id == span.parent_span_id)));
-    let work = collector.named("work");
+    let work = named("work");
     assert!(asking.iter().all(|span| work.iter().any(|parent| parent.span_id == span.parent_span_id)));
     assert!(work.iter().all(|span| hex::encode(&span.parent_span_id) == request[34..50]), "{work:?}");
 }

@@ -5,21 +5,9 @@ use kms_relayer::Error;
 use kms_relayer::dispatch::Receipt;
 use kms_relayer::job::ChainEvent;
 use kms_relayer::state::State;
-use kms_relayer::store::{
-    Account, NewAttempt, NewPull, NewTransaction, PartyStatus, Pulled, Purpose, Quarantined, Report, Work,
-};
+use kms_relayer::store::{Account, NewAttempt, NewPull, NewTransaction, Pulled, Purpose, Quarantined, Work};
 
-use crate::support::{CHAIN, FakeChain, answer, cleartexts, fulfilled, open, pull_of, request, rules, store, submit};
-
-fn said(party: u32, value: u8) -> Report {
-    Report {
-        party,
-        status: PartyStatus::Answered,
-        detail: String::new(),
-        retry_at: 0,
-        answer: Some(answer(party, value).into()),
-    }
-}
+use crate::support::{CHAIN, FakeChain, cleartexts, fulfilled, open, pull_of, request, rules, said, store, submit};
 
 #[tokio::test]
 async fn a_step_is_applied_whole_and_applying_it_again_changes_nothing() {

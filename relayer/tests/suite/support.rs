@@ -17,7 +17,7 @@ use kms_relayer::http::Desk;
 use kms_relayer::job::{ChainEvent, GatewayRequest, Job, Located};
 use kms_relayer::metrics::Metrics;
 use kms_relayer::sight::{Eyes, Lookout, Sight};
-use kms_relayer::store::{Applied, ChainRules, Mined, NewAnswer, NewPull, Pulled, Store};
+use kms_relayer::store::{Applied, ChainRules, Mined, NewAnswer, NewPull, PartyStatus, Pulled, Report, Store};
 use kms_relayer::tx::{Fees, Node, NodeError, Signer, TxRules};
 use tokio::sync::mpsc;
 
@@ -78,6 +78,17 @@ pub(crate) async fn submit(store: &Store, pull: NewPull) -> Job {
     match store.submit_pull(pull, 1_000, 1_000).await.expect("database") {
         Pulled::Job(job) => *job,
         other => panic!("{other:?}"),
+    }
+}
+
+/// What a party reports that answers with this value.
+pub(crate) fn said(party: u32, value: u8) -> Report {
+    Report {
+        party,
+        status: PartyStatus::Answered,
+        detail: String::new(),
+        retry_at: 0,
+        answer: Some(answer(party, value).into()),
     }
 }
 

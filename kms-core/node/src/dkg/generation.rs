@@ -72,6 +72,9 @@ pub(super) trait Answers: Send + Sync {
 
     /// Who was late and who was wrong, so far.
     fn found(&self) -> Found;
+
+    /// Another signed frame than the one in `answer`, for a party that lies on purpose.
+    fn insecure_wrong_frame(&self, question: &[u8], answer: &Bytes) -> Option<Bytes>;
 }
 
 /// Who was late and who was wrong in a run.
@@ -92,6 +95,10 @@ impl<const D: usize, S: Signer + 'static, J: Journal + 'static> Answers for Run<
     fn found(&self) -> Found {
         let (late, culprits) = Self::found(self);
         Found { late, culprits, seed: self.public().map(|public| public.seed) }
+    }
+
+    fn insecure_wrong_frame(&self, question: &[u8], answer: &Bytes) -> Option<Bytes> {
+        Self::insecure_wrong_frame(self, question, answer)
     }
 }
 

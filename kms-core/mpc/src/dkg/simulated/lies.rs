@@ -8,9 +8,10 @@ use kms_algebra::PartyId;
 
 use super::{InsecureSigner, Keygen};
 use crate::dkg::exchange::{AskError, Signer};
-use crate::dkg::message::{Ask, Question, SignedFrame, VoteAnswer};
+use crate::dkg::insecure_lie::{self, Change};
+use crate::dkg::message::{Ask, Question, VoteAnswer};
 use crate::dkg::statement::{self, Vote};
-use crate::dkg::{plan, relay, work};
+use crate::dkg::{plan, relay};
 
 /// One kind of lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,43 +222,35 @@ impl Lie {
     }
 
     fn wrong_frame<const D: usize>(self, keygen: &Keygen<D>, liar: PartyId, asked: &Question, answer: &Bytes) -> Bytes {
-        let Some((chunk, session)) = session_of(keygen, asked) else { return answer.clone() };
-        let Some(right) = SignedFrame::decode(answer, chunk.bytes_a::<D>()) else { return answer.clone() };
-        // Little-endian words: the last byte of the first one has its top bits.
-        let at = if self == Self::WrongTopBit { chunk.width.bytes() - 1 } else { 0 };
-        let frame = if self == Self::WrongTopBit { flip_by(&right.frame, at, 0x80) } else { flip(&right.frame, at) };
-        let hash = statement::hash_of_parts(&work::part_hashes::<D>(&chunk, &frame));
-        let signature = InsecureSigner(liar).sign(&statement::frame(&session, liar, &hash));
-        SignedFrame { hash, signature, frame }.encode()
+        let change = if self == Self::WrongTopBit { Change::TopBit } else { Change::LowestBit };
+        let lie = keygen
+            .parties_public()
+            .and_then(|public| insecure_lie::wrong_frame(&public, &InsecureSigner(liar), liar, asked, answer, change));
+        lie.unwrap_or_else(|| answer.clone())
     }
 }
 
-fn session_of<const D: usize>(keygen: &Keygen<D>, asked: &Question) -> Option<(plan::Chunk, crate::SessionId)> {
+fn session_of<const D: usize>(keygen: &Keygen<D>, asked: &Question) -> Option<crate::SessionId> {
     let public = keygen.parties_public()?;
-    let chunk = *public.plan.get(asked.chunk)?;
-    Some((chunk, plan::session(&public.run, &public.seed, &chunk, asked.attempt)))
+    Some(plan::session(&public.run, &public.seed, public.plan.get(asked.chunk)?, asked.attempt))
 }
 
 fn flip(bytes: &Bytes, at: usize) -> Bytes {
-    flip_by(bytes, at, 1)
-}
-
-fn flip_by(bytes: &Bytes, at: usize, mask: u8) -> Bytes {
     let mut bytes = bytes.to_vec();
     if let Some(byte) = bytes.get_mut(at) {
-        *byte ^= mask;
+        *byte ^= 1;
     }
     bytes.into()
 }
 
 fn reveal_vote<const D: usize>(keygen: &Keygen<D>, liar: PartyId, asked: &Question, answer: Answer) -> Answer {
-    let Some((_, session)) = session_of(keygen, asked) else { return answer };
+    let Some(session) = session_of(keygen, asked) else { return answer };
     let signature = InsecureSigner(liar).sign(&Vote::Reveal.digest(&session));
     Ok(VoteAnswer { vote: Some((Vote::Reveal, signature)), certificate: None }.encode())
 }
 
 fn wrong_keys<const D: usize>(keygen: &Keygen<D>, liar: PartyId, asked: &Question, answer: &Bytes) -> Bytes {
-    let Some((_, session)) = session_of(keygen, asked) else { return answer.clone() };
+    let Some(session) = session_of(keygen, asked) else { return answer.clone() };
     let claims = flip(&answer.slice(statement::SIGNATURE_BYTES..), 0);
     let signature = InsecureSigner(liar).sign(&statement::claim(&session, liar, &claims));
     [&signature[..], &claims].concat().into()
