@@ -362,9 +362,13 @@ impl Pipeline {
             }
             // Those that wait on the spot take what room there is; the others need not ask often.
             Submission::Full => {
-                let detail = "as many transactions are pending as may be".to_owned();
+                let (reason, detail) = if destination.manager.is_broke() {
+                    ("funds", "the account can't pay for the transactions that are pending")
+                } else {
+                    ("full", "as many transactions are pending as may be")
+                };
                 let pause = backoff_ms(job.attempts, FULL_PAUSE_MS, LONGEST_FULL_PAUSE_MS);
-                Ok(Next::Wait { at: now_ms() + pause as i64, reason: "full", detail })
+                Ok(Next::Wait { at: now_ms() + pause as i64, reason, detail: detail.to_owned() })
             }
             Submission::NotNow(detail) => {
                 let pause = backoff_ms(job.attempts, 100, 10_000);

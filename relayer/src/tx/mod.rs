@@ -18,7 +18,7 @@ mod send;
 mod sign;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
@@ -86,7 +86,7 @@ pub enum Submission {
         /// What it would have to offer now, in wei.
         needed: U256,
     },
-    /// As many transactions are pending as may be.
+    /// As many transactions are pending as may be, or the account can't pay for those that are.
     Full,
     /// Not now.
     NotNow(String),
@@ -107,6 +107,8 @@ pub struct TxManager {
     gas: gas::GasKnown,
     /// Transactions that are pending, as far as is known without a look.
     pending: AtomicU64,
+    /// Whether the account could not pay for what was sent last.
+    broke: AtomicBool,
     /// Rounds so far.
     rounds: watch::Sender<u64>,
     /// Places to wait for room.
@@ -136,6 +138,7 @@ impl TxManager {
             fees: Default::default(),
             gas: Default::default(),
             pending: AtomicU64::new(0),
+            broke: AtomicBool::new(false),
             rounds: Default::default(),
             metrics,
         }

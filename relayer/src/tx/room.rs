@@ -53,7 +53,13 @@ impl TxManager {
     /// How many more there is room for.
     pub(super) fn room(&self) -> usize {
         let room = self.rules.max_in_flight.saturating_sub(self.pending.load(Ordering::Relaxed));
-        usize::try_from(room).unwrap_or(usize::MAX)
+        if self.is_broke() { 0 } else { usize::try_from(room).unwrap_or(usize::MAX) }
+    }
+
+    /// Whether the account can't pay for what is pending: it takes no more, which another relayer of its database could post.
+    #[must_use]
+    pub fn is_broke(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) > 0 && self.broke.load(Ordering::Relaxed)
     }
 
     /// One less is pending than the round has seen at its beginning.

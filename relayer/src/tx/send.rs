@@ -1,5 +1,7 @@
 //! Handing a stored transaction to the node, and what follows from its answer.
 
+use std::sync::atomic::Ordering;
+
 use alloy_primitives::Bytes;
 
 use super::{Fees, NOOP_GAS, NodeError, SendFault, TxManager, classify};
@@ -14,13 +16,17 @@ impl TxManager {
     /// Broadcasts what is stored. The inner error is a node that could not be reached; a refusal is dealt with here.
     pub(super) async fn send(&self, nonce: u64, attempt: &NewAttempt) -> Result<Result<(), NodeError>, Error> {
         let Err(error) = self.node.broadcast(&attempt.raw).await else {
+            self.broke.store(false, Ordering::Relaxed);
             self.store.sent(attempt.hash).await?;
             return Ok(Ok(()));
         };
         let fault = classify(&error.message);
         self.metrics.send_fault(self.account.chain, fault);
         match fault {
-            SendFault::AlreadyKnown => self.store.sent(attempt.hash).await?,
+            SendFault::AlreadyKnown => {
+                self.broke.store(false, Ordering::Relaxed);
+                self.store.sent(attempt.hash).await?;
+            }
             // The next round sees which of our transactions it was.
             SendFault::NonceTooLow => self.store.not_sent(attempt.hash, &error.message).await?,
             // Counts as sent: what is missing is a higher fee, which comes when it is its turn.
@@ -37,6 +43,7 @@ impl TxManager {
             }
             SendFault::InsufficientFunds => {
                 tracing::error!(account = %self.account.sender, %error, "the account can't pay for its transactions");
+                self.broke.store(true, Ordering::Relaxed);
                 self.store.not_sent(attempt.hash, &error.message).await?;
             }
             _ => {

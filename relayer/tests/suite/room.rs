@@ -44,6 +44,29 @@ async fn whoever_finds_no_room_waits_for_it_on_the_spot() {
 }
 
 #[tokio::test]
+async fn an_account_that_cannot_pay_takes_no_more() {
+    let TempStore { store, dir: _dir } = store().await;
+    let node = Arc::new(FakeNode::default());
+    let manager = manager(&store, node.clone(), patient());
+    let (first, second) = (at_quorum(&store, 1).await, at_quorum(&store, 2).await);
+    let no_money = || node.state.lock().unwrap().refuse.push_back("insufficient funds for gas * price + value".into());
+    no_money();
+    let submission = manager.submit(first, TARGET, Bytes::new(), 0).await.unwrap();
+    assert!(matches!(submission, Submission::Stored { nonce: 0, .. }), "{submission:?}");
+    // Rounds try again; the second job is anybody's meanwhile.
+    no_money();
+    manager.tick().await.unwrap();
+    assert!(manager.is_broke() && manager.is_full());
+    assert_eq!(manager.submit(second, TARGET, Bytes::new(), 0).await.unwrap(), Submission::Full);
+    assert_eq!(state(&store, second).await, State::Quorum);
+    // Somebody pays in.
+    manager.tick().await.unwrap();
+    assert!(!manager.is_broke() && !manager.is_full());
+    let submission = manager.submit(second, TARGET, Bytes::new(), 0).await.unwrap();
+    assert!(matches!(submission, Submission::Stored { nonce: 1, .. }), "{submission:?}");
+}
+
+#[tokio::test]
 async fn a_gas_limit_that_was_enough_is_tried_before_it_is_used_again() {
     let TempStore { store, dir: _dir } = store().await;
     let node = Arc::new(FakeNode::default());
