@@ -1,8 +1,10 @@
 //! An RPC endpoint that misbehaves on command, and a wire that can be cut: for tests of whoever reads a chain or sends
 //! transactions to it. In front of a real node, so that everything else is real.
 
+mod anvil;
 mod wire;
 
+pub use anvil::Anvil;
 pub use wire::Wire;
 
 use crate::rpc::Url;

@@ -373,6 +373,7 @@ impl TxConfig {
             max_fee: u128::from(self.max_fee_gwei) * 1_000_000_000,
             max_in_flight: self.max_in_flight,
             waiting: 1,
+            wait_for_room: Duration::from_secs(1),
             low_balance: U256::from(low) * U256::from(100_000_000_000_000u64),
             fee_cover_percent: self.fee_cover_percent,
         }

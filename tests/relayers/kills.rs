@@ -184,7 +184,7 @@ impl Stage {
 
     /// A request whose answer is on its way, and no block comes.
     async fn underway(&mut self) -> Result<()> {
-        self.all(Manner::Slow(Duration::from_millis(1_000)));
+        self.all(Manner::NotYet { times: u64::MAX, reason: NotYetReason::NotFinal, retry_after_ms: 100 });
         let asked = self.chain().ask_one(Wish::default()).await?;
         self.in_a_block(&asked).await?;
         self.ticker.stop().await;
@@ -298,7 +298,8 @@ impl Stage {
 /// Every commit of the relayer's database is a point, and so is every move of a job in it, before and after. At each of them
 /// that comes up in a story in which all of them come up, a process is killed.
 pub(crate) async fn at_every_commit_once() -> Result<()> {
-    let ground = Arc::new(Ground::lay(&Plan { mining: Mining::Manual, ..Plan::default() }).await?);
+    // What is finalized is done with, however deep it is: nothing is for a long time.
+    let ground = Arc::new(Ground::lay(&Plan { mining: Mining::Manual, epoch: 32, ..Plan::default() }).await?);
     let ticker = Ticker::start(&ground);
     let candidate = ground.relayer("doomed").await?;
     let heir = ground.account("heir").await?;

@@ -18,7 +18,7 @@ use std::{process::ExitCode, time::Duration};
 use kms_tests::{harness, tests};
 
 /// No test may hang the run: seconds that each may take, unless `KMS_TEST_PATIENCE` says more.
-const PATIENCE: u64 = 120;
+const PATIENCE: u64 = 600;
 
 const TESTS: &[harness::Test] = tests![
     basics::requests_are_answered_once_and_paid_once,

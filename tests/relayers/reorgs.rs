@@ -51,7 +51,8 @@ async fn height(chain: &Chain) -> Result<u64> {
 
 pub(crate) async fn of_every_depth_over_requests_and_fulfilments() -> Result<()> {
     let ground = Ground::lay(&by_hand()).await?;
-    let relayer = ground.relayer("one").await?.start().await?;
+    // Blocks that the relayer never saw take its answers along: it sends them again when they are late.
+    let relayer = ground.relayer("one").await?.set("tx.bump_after_s", 2).start().await?;
     let chain = ground.chain();
     mine(chain, 10).await?;
     let (mut kept, mut gone) = (Vec::new(), 0);
@@ -91,7 +92,8 @@ pub(crate) async fn while_the_relayer_is_cut_off_and_while_it_is_down() -> Resul
     let ground = Ground::lay(&by_hand()).await?;
     let chain = ground.chain();
     let rpc = FaultyRpc::start(chain.anvil.port).await?;
-    let mut relayer = ground.relayer("one").await?.with_endpoints(chain.id, &[rpc.url().to_string()]).start().await?;
+    let candidate = ground.relayer("one").await?.set("tx.bump_after_s", 2);
+    let mut relayer = candidate.with_endpoints(chain.id, &[rpc.url().to_string()]).start().await?;
     mine(chain, 10).await?;
     let mut kept = Vec::new();
     for is_down in [false, true] {

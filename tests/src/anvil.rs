@@ -78,6 +78,8 @@ pub struct Terms {
     pub gas_limit: u64,
     /// When there is a block.
     pub mining: Mining,
+    /// Blocks of an epoch: the finalized block is two epochs behind the newest one.
+    pub epoch: u64,
 }
 
 /// When there is a block.
@@ -93,7 +95,7 @@ pub enum Mining {
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { chain_id: CHAIN_ID, gas_limit: 30_000_000, mining: Mining::Every(1.0) }
+        Self { chain_id: CHAIN_ID, gas_limit: 30_000_000, mining: Mining::Every(1.0), epoch: 1 }
     }
 }
 
@@ -113,8 +115,9 @@ impl Anvil {
     pub async fn start_on(terms: Terms, logs: &Path, extra: &[&str]) -> Result<Self> {
         let port = paths::free_port()?;
         let (port_text, id, gas) = (port.to_string(), terms.chain_id.to_string(), terms.gas_limit.to_string());
+        let epoch = terms.epoch.to_string();
         let mut args =
-            ["--port", &port_text, "--slots-in-an-epoch", "1", "--chain-id", &id, "--gas-limit", &gas, "--quiet"]
+            ["--port", &port_text, "--slots-in-an-epoch", &epoch, "--chain-id", &id, "--gas-limit", &gas, "--quiet"]
                 .map(str::to_owned)
                 .to_vec();
         match terms.mining {

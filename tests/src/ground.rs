@@ -45,12 +45,14 @@ pub struct Plan {
     pub gas_limit: u64,
     /// When there is a block.
     pub mining: Mining,
+    /// Blocks of an epoch: the finalized block is two epochs behind the newest one.
+    pub epoch: u64,
 }
 
 impl Default for Plan {
     /// Four parties, one chain with large blocks, five of them a second.
     fn default() -> Self {
-        Self { n: 4, t: 1, chains: 1, gas_limit: 1_000_000_000, mining: Mining::Every(0.2) }
+        Self { n: 4, t: 1, chains: 1, gas_limit: 1_000_000_000, mining: Mining::Every(0.2), epoch: 1 }
     }
 }
 
@@ -82,7 +84,7 @@ impl Ground {
         let mut manifest = Manifest::from_cards(&cards, plan.t, 2 * plan.t + 1, B256::ZERO, unset)?;
         let mut chains = Vec::new();
         for chain_id in (CHAIN_ID..).take(usize::try_from(plan.chains)?) {
-            let terms = Terms { chain_id, gas_limit: plan.gas_limit, mining: plan.mining };
+            let terms = Terms { chain_id, gas_limit: plan.gas_limit, mining: plan.mining, epoch: plan.epoch };
             let chain = Chain::start(terms, &mut manifest, &home).await?;
             manifest.chains.push(HostChain {
                 chain_id,

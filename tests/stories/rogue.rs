@@ -6,7 +6,7 @@ use alloy::primitives::U256;
 use anyhow::{Result, bail, ensure};
 use kms_chain::FheType;
 use kms_client::transport::{NotYetReason, Outcome, RefusedReason};
-use kms_tests::{cluster::Cluster, parties, probe::Probe};
+use kms_tests::{cluster::Cluster, parties, probe::Probe, process::Process};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -75,10 +75,8 @@ pub(crate) async fn a_client_that_is_not_on_the_list_gets_nothing(cluster: &mut 
 pub(crate) async fn a_cancelled_request_is_not_started(cluster: &mut Cluster) -> Result<()> {
     let mut probe = Probe::deploy(cluster).await?;
     let handles = probe.make(cluster, &[U256::from(5)], FheType::Uint8).await?;
-    // Nobody may answer before it is cancelled: three of four parties are away.
-    for party in 0..3 {
-        cluster.parties[party].kill();
-    }
+    // Nobody may hear of it before it is cancelled.
+    cluster.parties.iter_mut().for_each(Process::kill);
     let asked = probe.ask(cluster, &handles, 7).await?;
     probe.cancel(cluster, &asked).await?;
     cluster.heal().await?;

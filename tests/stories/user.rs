@@ -215,7 +215,7 @@ pub(crate) async fn the_tool_reads_with_a_keystore_wallet(cluster: &mut Cluster)
         cluster.kms(&args)
     };
     let certificate = cluster.path("clients/operator").display().to_string();
-    let directly = ["--client", certificate.as_str()];
+    let directly = ["--client", certificate.as_str(), "--tail", "30"];
     let read: Value = serde_json::from_str(&tool(&alice, &password, &directly)?)?;
     ensure!(read["values"][0] == "1000" && read["agreeing"] == serde_json::json!([1, 2, 3, 4]), "the tool says {read}");
     let through = ["--relayer", cluster.relayer_url.as_str()];
@@ -237,7 +237,7 @@ pub(crate) async fn the_tool_reads_with_a_keystore_wallet(cluster: &mut Cluster)
     fails(tool(&bob, &password, &directly), &["party 1: refused", "party 4: refused", no])?;
     fails(tool(&bob, &password, &through), &["UserNotAllowed"])?;
     let delegator = ALICE.wallet().address().to_string();
-    let delegated = [directly[0], directly[1], "--delegator", &delegator];
+    let delegated = [directly.as_slice(), &["--delegator", &delegator]].concat();
     fails(tool(&bob, &password, &delegated), &["NotDelegated"])?;
     let provider = cluster.anvil.provider_as(ALICE)?;
     let acl = AccessControl::new(cluster.contracts.access_control, &provider);

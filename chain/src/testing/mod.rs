@@ -1,5 +1,6 @@
 //! Real chains for tests: anvil, and a contract that logs what it is called with.
 
+use crate::faults;
 use crate::rpc::{Chain, Filter, Log, Url};
 use alloy::{
     primitives::{Address, B256, Bytes, address, bytes},
@@ -7,11 +8,6 @@ use alloy::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::{
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-};
 
 pub(crate) const CHAIN: u64 = 31337;
 /// First of anvil's own accounts.
@@ -21,27 +17,10 @@ const LOGGER: Bytes = bytes!("655f355f5fa1005f526006601af3");
 
 /// A chain of its own; ends with the value.
 pub(crate) struct Anvil {
-    child: Child,
     pub(crate) port: u16,
     pub(crate) provider: DynProvider,
     pub(crate) logger: Address,
-}
-
-impl Drop for Anvil {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The program itself, not npm's wrapper, which would leave it running when killed.
-fn program() -> PathBuf {
-    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node_modules/@foundry-rs");
-    let entries = packages.read_dir().expect("node_modules are missing: run script/setup");
-    entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path().join("bin/anvil")))
-        .find(|path| path.is_file() && path.to_string_lossy().contains("anvil-"))
-        .expect("no anvil in node_modules: run script/setup")
+    _process: faults::Anvil,
 }
 
 impl Anvil {
@@ -51,26 +30,11 @@ impl Anvil {
     }
 
     pub(crate) async fn with(arguments: &[&str]) -> Self {
-        let mut child = Command::new(program())
-            .args(["--port", "0", "--timestamp", "1700000000"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("anvil starts");
-        let mut output = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
-        let port = loop {
-            line.clear();
-            assert_ne!(output.read_line(&mut line).expect("anvil's output"), 0, "anvil ended");
-            if let Some(port) = line.trim().strip_prefix("Listening on 127.0.0.1:") {
-                break port.parse().expect("a port");
-            }
-        };
-        // Its chatter must go somewhere, or it blocks.
-        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        let process = faults::Anvil::start(&[&["--timestamp", "1700000000"], arguments].concat()).expect("anvil");
+        let port = process.port;
         let url: Url = format!("http://127.0.0.1:{port}").parse().expect("a URL");
         let provider = ProviderBuilder::new().disable_recommended_fillers().connect_http(url).erased();
-        let mut anvil = Self { child, port, provider, logger: Address::ZERO };
+        let mut anvil = Self { port, provider, logger: Address::ZERO, _process: process };
         let receipt = anvil.send(json!({ "from": SENDER, "data": LOGGER })).await;
         anvil.logger = serde_json::from_value(receipt["contractAddress"].clone()).expect("a contract");
         anvil

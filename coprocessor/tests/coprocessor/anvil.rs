@@ -2,9 +2,8 @@
 
 use std::{
     io::Write,
-    net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use alloy::{
@@ -14,6 +13,7 @@ use alloy::{
     sol,
 };
 use alloy_primitives::{Address, B256};
+use kms_chain::faults::Anvil;
 use kms_chain::manifest::{Card, Contracts, DecryptionDomain, Deployment, HostChain, Manifest};
 use kms_coprocessor::Config;
 
@@ -47,19 +47,12 @@ pub(crate) const INSECURE_KEYS: [&str; 4] = [
 
 /// anvil, the contracts, and the folder of a coprocessor.
 pub(crate) struct World {
-    anvil: Child,
     pub(crate) url: String,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) contracts: Contracts,
     pub(crate) vote: Address,
     pub(crate) token: Address,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = self.anvil.kill();
-        let _ = self.anvil.wait();
-    }
+    _anvil: Anvil,
 }
 
 fn root() -> PathBuf {
@@ -69,16 +62,8 @@ fn root() -> PathBuf {
 impl World {
     /// Starts anvil and deploys the contracts, with our signer as the only coprocessor, and the example vote.
     pub(crate) async fn start() -> Self {
-        let anvil = root().join("node_modules/.bin/anvil");
-        assert!(anvil.exists(), "anvil is missing: run ./script/setup first");
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let url = format!("http://127.0.0.1:{port}");
-        let chain = CHAIN.to_string();
-        let anvil = Command::new(anvil)
-            .args(["--port", &port.to_string(), "--chain-id", &chain, "--block-time", "1", "--quiet"])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let anvil = Anvil::start(&["--chain-id", &CHAIN.to_string(), "--block-time", "1"]).unwrap();
+        let url = anvil.url();
         let folder = tempfile::tempdir().unwrap();
         let nowhere = Contracts {
             access_control: Address::ZERO,
@@ -90,11 +75,8 @@ impl World {
             guard_lens: Address::ZERO,
             key_management: Address::ZERO,
         };
-        let mut world = Self { anvil, url, folder, contracts: nowhere, vote: Address::ZERO, token: Address::ZERO };
-        while world.provider(0).get_block_number().await.is_err() {
-            assert!(world.anvil.try_wait().unwrap().is_none(), "anvil ended");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        let mut world =
+            Self { url, folder, contracts: nowhere, vote: Address::ZERO, token: Address::ZERO, _anvil: anvil };
         world.deploy();
         world
     }

@@ -132,9 +132,16 @@ async fn from_ballots_to_a_digest_on_the_chain_through_a_restart_and_a_reorg() {
     let digest = check_tally(&world, &coprocessor, tally, 2).await;
 
     // A reorg takes request and commitment; the votes stay.
-    let head = world.provider(0).get_block_number().await.unwrap();
+    let provider = world.provider(0);
+    let every = async |seconds: u64| {
+        provider.raw_request::<_, ()>("evm_setIntervalMining".into(), [seconds]).await.unwrap();
+    };
+    // No block comes in between.
+    every(0).await;
+    let head = provider.get_block_number().await.unwrap();
     let parameters = (head - requested + 1, Vec::<()>::new());
-    world.provider(0).raw_request::<_, ()>("anvil_reorg".into(), parameters).await.unwrap();
+    provider.raw_request::<_, ()>("anvil_reorg".into(), parameters).await.unwrap();
+    every(1).await;
     assert_eq!(registered(&world, tally).await.1, B256::ZERO);
     close(&world).await;
     coprocessor.wait_for(tally, "committed").await;

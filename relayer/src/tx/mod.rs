@@ -61,6 +61,8 @@ pub struct TxRules {
     pub max_in_flight: u64,
     /// Workers that wait for room among them at once; others do something else meanwhile.
     pub waiting: usize,
+    /// How long each of them waits on the spot.
+    pub wait_for_room: Duration,
     /// Below this balance, in wei, an alarm is raised.
     pub low_balance: U256,
     /// Percent of a transaction's cost that the request's fee must cover; 0 posts at the relayer's own cost.

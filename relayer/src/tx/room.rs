@@ -1,16 +1,12 @@
 //! Room among the pending transactions.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use alloy_primitives::B256;
 
 use super::TxManager;
 use crate::error::Error;
 use crate::store::Standing;
-
-/// How long a worker waits for room on the spot.
-const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 
 impl TxManager {
     /// Where a job stands, and whether there is room for its transaction. Some wait for it, so that it is taken as soon as it is
@@ -36,7 +32,7 @@ impl TxManager {
                 }
             }
         };
-        tokio::time::timeout(WAIT_FOR_ROOM, waited).await.unwrap_or(Ok((standing, false)))
+        tokio::time::timeout(self.rules.wait_for_room, waited).await.unwrap_or(Ok((standing, false)))
     }
 
     /// What a manager does whose account another process minds: it only looks how many transactions are pending.

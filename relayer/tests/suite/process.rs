@@ -5,6 +5,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use kms_telemetry::collector::Collector;
+use rand::Rng;
 use serde_json::{Value, json};
 
 use crate::aws::{ACCESS, FakeKms, KEY_ID, REGION};
@@ -23,6 +24,12 @@ fn manifest() -> Value {
         party["clientUrl"] = json!(format!("https://127.0.0.1:{}", place + 1));
     }
     manifest
+}
+
+/// Below the ports that outgoing connections are given, which may have taken any other one when the relayer comes to it.
+fn free_port() -> u16 {
+    let mut ports = (0..1_000).map(|_| rand::rng().random_range(10_000..32_000));
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 fn configure(dir: &Path, rpc: &str, listen: &str) -> std::path::PathBuf {
@@ -140,7 +147,7 @@ async fn it_starts_takes_work_ends_when_asked_and_goes_on_where_it_was() {
     let anvil = Anvil::start().await;
     anvil.mine(3).await;
     let dir = tempfile::tempdir().unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
+    let port = free_port();
     let config = configure(dir.path(), &anvil.url, &format!("127.0.0.1:{port}"));
     let base = format!("http://127.0.0.1:{port}");
 
@@ -162,7 +169,7 @@ async fn operators_see_what_is_around_a_real_relayer() {
     let anvil = Anvil::start().await;
     anvil.mine(3).await;
     let dir = tempfile::tempdir().unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
+    let port = free_port();
     let config = configure(dir.path(), &anvil.url, &format!("127.0.0.1:{port}"));
     let text = std::fs::read_to_string(&config).unwrap() + "\n[access]\nconsole = \"open\"\n";
     std::fs::write(&config, text).unwrap();
@@ -205,7 +212,7 @@ fn a_new_key_comes_with_what_belongs_into_the_configuration() {
 async fn its_key_may_stay_in_aws_and_its_spans_are_sent_before_it_ends() {
     let (anvil, kms, collector) = (Anvil::start().await, FakeKms::start().await, Collector::start().await.unwrap());
     let dir = tempfile::tempdir().unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
+    let port = free_port();
     let config = configure(dir.path(), &anvil.url, &format!("127.0.0.1:{port}"));
     let aws = format!("[signer.aws_kms]\nkey_id = \"{KEY_ID}\"\nregion = \"{REGION}\"\nendpoint = \"{}\"\n", kms.url);
     let local = std::fs::read_to_string(&config).unwrap();

@@ -15,7 +15,9 @@ use crate::support::{Anvil, FakeNode, TempStore, store, tx_rules};
 async fn whoever_finds_no_room_waits_for_it_on_the_spot() {
     let TempStore { store, dir: _dir } = store().await;
     let node = Arc::new(FakeNode::default());
-    let manager = Arc::new(manager(&store, node.clone(), TxRules { max_in_flight: 1, ..patient() }));
+    let rules = TxRules { max_in_flight: 1, wait_for_room: Duration::from_secs(3600), ..patient() };
+    let hurried = manager(&store, node.clone(), TxRules { wait_for_room: Duration::from_millis(10), ..rules });
+    let manager = Arc::new(manager(&store, node.clone(), rules));
     let (first, second) = (at_quorum(&store, 1).await, at_quorum(&store, 2).await);
     let Submission::Stored { hash, .. } = manager.submit(first, TARGET, Bytes::new(), 0).await.unwrap() else {
         panic!("not stored");
@@ -38,9 +40,10 @@ async fn whoever_finds_no_room_waits_for_it_on_the_spot() {
     let submission = waiting.await.unwrap();
     assert!(matches!(submission, Submission::Stored { nonce: 1, .. }), "{submission:?}");
     // Nobody waits for ever.
+    hurried.tick().await.unwrap();
     let third = at_quorum(&store, 3).await;
-    assert_eq!(manager.submit(third, TARGET, Bytes::new(), 0).await.unwrap(), Submission::Full);
-    assert!(manager.is_full());
+    assert_eq!(hurried.submit(third, TARGET, Bytes::new(), 0).await.unwrap(), Submission::Full);
+    assert!(hurried.is_full());
 }
 
 #[tokio::test]

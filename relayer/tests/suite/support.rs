@@ -1,14 +1,13 @@
 //! What the tests share: stores, made-up chains, a scripted committee, a scripted node, a real anvil.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alloy::eips::BlockId;
 use alloy::primitives::{Address, B256, Bytes, FixedBytes, U256, keccak256};
+use kms_chain::faults;
 use kms_chain::follower::BlockRef;
 use kms_chain::request::{Finality, Request, request_id};
 use kms_chain::rpc::Chain;
@@ -313,6 +312,7 @@ pub(crate) fn tx_rules() -> TxRules {
         max_fee: 1_000_000_000_000,
         max_in_flight: 64,
         waiting: 64,
+        wait_for_room: Duration::from_millis(100),
         low_balance: U256::ZERO,
     }
 }
@@ -342,17 +342,10 @@ pub(crate) fn signer() -> Signer {
 
 /// A real anvil that mines only when told to.
 pub(crate) struct Anvil {
-    child: Child,
     pub(crate) port: u16,
     pub(crate) url: String,
     pub(crate) chain: Chain,
-}
-
-impl Drop for Anvil {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    _process: faults::Anvil,
 }
 
 impl Anvil {
@@ -361,19 +354,10 @@ impl Anvil {
     }
 
     pub(crate) async fn of_chain(id: u64) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("port").port();
-        let child = Command::new(anvil_path())
-            .args(["--port", &port.to_string(), "--no-mining", "--quiet", "--chain-id", &id.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("anvil starts");
-        let url = format!("http://127.0.0.1:{port}");
+        let process = faults::Anvil::start(&["--no-mining", "--chain-id", &id.to_string()]).expect("anvil");
+        let (port, url) = (process.port, process.url());
         let chain = Chain::new(&[url.parse().expect("url")], id).expect("chain");
-        while chain.heights().await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Self { child, port, url, chain }
+        Self { port, url, chain, _process: process }
     }
 
     pub(crate) async fn rpc(&self, method: &'static str, params: serde_json::Value) -> serde_json::Value {
@@ -392,19 +376,4 @@ impl Anvil {
     pub(crate) async fn mine(&self, blocks: u64) {
         self.rpc("anvil_mine", serde_json::json!([format!("{blocks:#x}")])).await;
     }
-}
-
-/// The program itself: the package's entry is a script, which would leave it running when killed.
-fn anvil_path() -> PathBuf {
-    if let Some(path) = std::env::var_os("KMS_ANVIL") {
-        return path.into();
-    }
-    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node_modules/@foundry-rs");
-    std::fs::read_dir(&packages)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join("bin/anvil"))
-        .find(|path| path.is_file() && path.parent().and_then(Path::parent).is_some_and(|p| !p.ends_with("anvil")))
-        .expect("there is no anvil: run script/setup, or name one in KMS_ANVIL")
 }

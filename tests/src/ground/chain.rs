@@ -297,7 +297,7 @@ fn asker() -> alloy::signers::local::PrivateKeySigner {
 
 /// Deploys contracts and probe on a chain that is thrown away, makes handles, commits their digests.
 async fn deploy(chain_id: u64, manifest: &Manifest, home: &Path) -> Result<Deployed> {
-    let terms = Terms { chain_id, gas_limit: 30_000_000, mining: Mining::Instant };
+    let terms = Terms { chain_id, mining: Mining::Instant, ..Terms::default() };
     let anvil = Anvil::start_on(terms, &home.join("logs"), &[]).await?;
     let (committee, out) = (home.join("committee.json"), home.join("deployment.json"));
     std::fs::write(&committee, manifest.to_json()?)?;

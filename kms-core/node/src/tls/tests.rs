@@ -227,7 +227,7 @@ async fn connections_that_say_nothing_give_their_place_back() {
     let verifier = Arc::new(Parties::new(&fixture.manifest.committee, 1).unwrap());
     let config = server_config(fixture.leaf(1), verifier).unwrap();
     let cancel = CancellationToken::new();
-    let limits = Limits { handshakes: 1, handshake: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits { handshakes: 1, handshake: Duration::from_millis(500), ..Limits::default() };
     let mut connections = incoming(listener, config, limits, |_| Some(()), cancel.clone());
     let mut mute = Vec::new();
     for _ in 0..5 {

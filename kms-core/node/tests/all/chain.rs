@@ -1,9 +1,8 @@
 //! A real chain with the real contracts: deployed once per run, every test starts its own anvil from that state.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use alloy::network::{EthereumWallet, TransactionBuilder};
 use alloy::providers::{DynProvider, Provider, ProviderBuilder};
@@ -19,6 +18,7 @@ use kms_chain::abi::{
 };
 use kms_chain::eip712;
 use kms_chain::extra_data::ExtraData;
+use kms_chain::faults;
 use kms_chain::manifest::{Card, DecryptionDomain, Deployment, HostChain, Manifest};
 use kms_chain::request::Request;
 use kms_node::identity;
@@ -65,37 +65,17 @@ fn root() -> PathBuf {
 }
 
 /// One anvil, killed at the end.
-pub(crate) struct Anvil {
-    process: Child,
-    port: u16,
-}
-
-impl Drop for Anvil {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+pub(crate) struct Anvil(faults::Anvil);
 
 impl Anvil {
     /// Every transaction makes a block; finality moves with the height.
-    async fn start(chain_id: u64) -> Self {
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let mut command = Command::new(root().join("node_modules/.bin/anvil"));
-        command.args(["--port", &port.to_string(), "--chain-id", &chain_id.to_string(), "--slots-in-an-epoch", "1"]);
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("anvil: run script/setup");
-        let anvil = Self { process, port };
-        for _ in 0..600 {
-            if anvil.provider().get_block_number().await.is_ok() {
-                return anvil;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("anvil does not answer");
+    fn start(chain_id: u64) -> Self {
+        let arguments = ["--chain-id", &chain_id.to_string(), "--slots-in-an-epoch", "1"];
+        Self(faults::Anvil::start(&arguments).expect("anvil"))
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.0.url()
     }
 
     fn provider(&self) -> DynProvider {
@@ -129,7 +109,7 @@ struct Deployed {
 impl Deployed {
     /// A chain of one's own that goes on from the deployment.
     async fn chain(&self) -> Anvil {
-        let anvil = Anvil::start(CHAIN_ID).await;
+        let anvil = Anvil::start(CHAIN_ID);
         anvil.rpc("anvil_loadState", json!([self.state])).await;
         anvil
     }
@@ -174,7 +154,7 @@ async fn deploy() -> Deployed {
     let (committee_file, out) = (dir.join("committee.json"), dir.join("deployment.json"));
     std::fs::write(&committee_file, manifest.to_json().unwrap()).unwrap();
 
-    let anvil = Anvil::start(CHAIN_ID).await;
+    let anvil = Anvil::start(CHAIN_ID);
     let coprocessor: PrivateKeySigner = COPROCESSOR.parse().unwrap();
     run(Command::new(root().join("script/deploy"))
         .arg("--manifest")
@@ -270,7 +250,7 @@ impl World {
 
     /// An endpoint of another chain.
     pub(crate) async fn stranger() -> Anvil {
-        Anvil::start(5).await
+        Anvil::start(5)
     }
 
     fn probe(&self) -> IProbe::IProbeInstance<DynProvider> {
